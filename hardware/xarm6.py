@@ -1,0 +1,128 @@
+"""The UFACTORY xArm6 with its parallel gripper: kinematics, inertias and limits, in one place.
+
+Numbers are the vendor's URDF (`pybullet_data/xarm/xarm6_with_gripper.urdf`) and user manual. Everything that needs a
+property of the robot (simulation models, action path, guard, driver, emulator) reads it here. SI units; frames follow
+the URDF: the base frame has z up and x forward, the flange frame has z out of the flange.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+Array = NDArray[np.float64]
+
+N_JOINTS = 6
+JOINT_NAMES = tuple(f"joint{i}" for i in range(1, N_JOINTS + 1))
+
+# [rad], shape (6,). J2 and J3 are those of serial numbers from 1305 on, the tighter of the two hardware revisions.
+JOINT_LOWER = np.array([-2 * np.pi, np.radians(-117.0), np.radians(-219.0), -2 * np.pi, np.radians(-97.0), -2 * np.pi])
+JOINT_UPPER = np.array([2 * np.pi, np.radians(116.0), np.radians(10.0), 2 * np.pi, np.pi, 2 * np.pi])
+MAX_JOINT_SPEED = np.radians(180.0)  # [rad/s]
+MAX_JOINT_ACCELERATION = np.radians(1145.0)  # [rad/s^2]
+MAX_JOINT_EFFORT = np.array([50.0, 50.0, 32.0, 32.0, 32.0, 20.0])  # [N m], shape (6,)
+MAX_TOOL_SPEED = 1.2  # [m/s], the controller raises C60 above it
+SERVO_RATE = 250.0  # [Hz], the controller drops servo_j targets that come faster
+
+GRIPPER_STROKE = 0.085  # [m], distance between the finger pads when fully open
+GRIPPER_MAX_FORCE = 30.0  # [N]
+GRIPPER_MAX_SPEED = 0.10  # [m/s], change of the distance between the pads
+TOOL_OFFSET = 0.172  # [m], flange to tool centre point (between the pads, gripper closed) along flange z
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link and the revolute joint (about its own z) that carries it.
+
+    Attributes:
+        name: URDF name.
+        xyz: joint origin in the parent link [m].
+        rpy: joint orientation in the parent link, fixed-axis roll-pitch-yaw [rad].
+        mass: [kg].
+        com: centre of mass in the link frame [m].
+        inertia: (ixx, ixy, ixz, iyy, iyz, izz) about the centre of mass [kg m^2].
+    """
+
+    name: str
+    xyz: tuple[float, float, float]
+    rpy: tuple[float, float, float]
+    mass: float
+    com: tuple[float, float, float]
+    inertia: tuple[float, float, float, float, float, float]
+
+
+_H = np.pi / 2
+BASE = Link(
+    "link_base", (0, 0, 0), (0, 0, 0), 2.7, (0, 0, 0.09103), (0.00494875, -3.5e-06, 1.25e-05, 0.00494174, 1.67e-06, 0.002219)
+)
+LINKS = (
+    Link("link1", (0, 0, 0.267), (0, 0, 0), 2.16, (-0.002, 0.02692, -0.01332), (0.00539427, 1.095e-05, 1.635e-06, 0.0048979, 0.000793, 0.00311573)),
+    Link("link2", (0, 0, 0), (-_H, 0, 0), 1.71, (0.03531, -0.21398, 0.03386), (0.0248674, -0.00430651, -0.00067797, 0.00485548, 0.00457245, 0.02387827)),
+    Link("link3", (0.0535, -0.2845, 0), (0, 0, 0), 1.384, (0.06781, 0.10749, 0.01457), (0.0053694, 0.0014185, -0.00092094, 0.0032423, -0.00169178, 0.00501731)),
+    Link("link4", (0.0775, 0.3425, 0), (-_H, 0, 0), 1.115, (-0.00021, 0.02578, -0.02538), (0.00439263, 5.028e-05, 1.374e-05, 0.0040077, 0.00045338, 0.00110321)),
+    Link("link5", (0, 0, 0), (_H, 0, 0), 1.275, (0.05428, 0.01781, 0.00543), (0.001202758, 0.000492428, -0.00039147, 0.0022876, -1.235e-04, 0.0026866)),
+    Link("link6", (0.076, 0.097, 0), (-_H, 0, 0), 0.1096, (0, 0.00064, -0.00952), (4.5293e-05, 0, 0, 4.8111e-05, 0, 7.9715e-05)),
+)  # fmt: skip
+
+
+def _origin(link: Link) -> Array:
+    transform = np.eye(4)
+    transform[:3, :3] = Rotation.from_euler("xyz", link.rpy).as_matrix()
+    transform[:3, 3] = link.xyz
+    return transform
+
+
+_ORIGINS = np.stack([_origin(link) for link in LINKS])
+
+
+def link_frames(q: Array) -> Array:
+    """Pose of every link in the arm's base frame.
+
+    Args:
+        q: joint positions [rad], shape (..., 6).
+
+    Returns:
+        Homogeneous transforms [m], shape (..., 6, 4, 4); the last one is the flange.
+    """
+    q = np.asarray(q, dtype=np.float64)
+    frames = np.empty((*q.shape[:-1], N_JOINTS, 4, 4))
+    current = np.broadcast_to(np.eye(4), (*q.shape[:-1], 4, 4))
+    for i in range(N_JOINTS):
+        cos, sin = np.cos(q[..., i]), np.sin(q[..., i])
+        origin = current @ _ORIGINS[i]
+        turned = origin.copy()
+        turned[..., :, 0] = origin[..., :, 0] * cos[..., None] + origin[..., :, 1] * sin[..., None]
+        turned[..., :, 1] = origin[..., :, 1] * cos[..., None] - origin[..., :, 0] * sin[..., None]
+        frames[..., i, :, :] = current = turned
+    return frames
+
+
+def forward_kinematics(q: Array) -> Array:
+    """Pose of the tool centre point in the arm's base frame.
+
+    Args:
+        q: joint positions [rad], shape (..., 6).
+
+    Returns:
+        Homogeneous transforms [m], shape (..., 4, 4); z points out of the gripper, y is the closing direction.
+    """
+    pose = link_frames(q)[..., -1, :, :].copy()
+    pose[..., :3, 3] += TOOL_OFFSET * pose[..., :3, 2]
+    return pose
+
+
+def jacobian(q: Array) -> Array:
+    """Geometric Jacobian of the tool centre point in the base frame.
+
+    Args:
+        q: joint positions [rad], shape (..., 6).
+
+    Returns:
+        Linear velocity rows, then angular ones [m/rad, rad/rad], shape (..., 6, 6).
+    """
+    frames = link_frames(q)
+    tool = frames[..., -1, :3, 3] + TOOL_OFFSET * frames[..., -1, :3, 2]
+    axes = frames[..., :3, 2]
+    lever = tool[..., None, :] - frames[..., :3, 3]
+    return np.swapaxes(np.concatenate([np.cross(axes, lever), axes], axis=-1), -1, -2)

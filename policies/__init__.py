@@ -1,0 +1,1 @@
+"""Networks, learners, export and the ONNX run time."""

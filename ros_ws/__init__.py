@@ -1,0 +1,1 @@
+"""ROS 2 nodes: they move messages and call the rooms."""

@@ -1,0 +1,1 @@
+"""Simulated worlds: bimanual assembly and cooperative pushing."""

@@ -1,0 +1,1 @@
+"""The assembly cell: blueprints, magnets, MuJoCo batch world, PyBullet twin, environments."""

@@ -1,0 +1,1 @@
+"""Cooperative pushing: Warp soft body, planner, environment."""
