@@ -1,4 +1,4 @@
-"""Errors a user can act on. The command line prints them as one line; anything else is a bug and keeps its traceback."""
+"""Errors a user can act on. The command line prints them as one line; all others are bugs and keep their traceback."""
 
 from pathlib import Path
 

@@ -114,7 +114,7 @@ def test_broken_documents_are_refused(tmp_path: Path, text: str, says: str) -> N
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="absent.yaml: No such file"):
+    with pytest.raises(ConfigurationError, match=r"absent\.yaml: No such file"):
         read_yaml(tmp_path / "absent.yaml")
 
 

@@ -1,0 +1,56 @@
+# Needs Python and make; everything else goes into $(VENV). Stamps re-install when setup.py or constraints.txt change.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install -c constraints.txt
+SETUP := setup.py setup.cfg pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench docs clean
+
+help:
+	@echo "make demo   the shipped policy in simulation: a table and a video (no torch)"
+	@echo "make test   every test"
+	@echo "make lint   ruff, mypy and the direction of imports"
+	@echo "make bench  speed of the simulation"
+	@echo "make docs   build docs/ into build/docs; broken links fail"
+	@echo "make clean  remove what building and testing leave behind (keeps $(VENV))"
+
+demo: $(VENV)/.stamp-demo
+	@$(BIN)/horseshoe demo
+
+test: $(VENV)/.stamp-all
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.stamp-all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/horseshoe/test_imports.py
+
+bench: $(VENV)/.stamp-all
+	@$(BIN)/horseshoe bench sim
+
+docs: $(VENV)/.stamp-all
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/docs
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache MUJOCO_LOG.TXT
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(VENV)/.stamp-venv:
+	@test -n "$(PYTHON)" || { echo "No Python 3.10 to 3.13 found; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv $(VENV) || { echo "On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.stamp-demo: $(VENV)/.stamp-venv $(SETUP)
+	@echo "Installing what the demo needs (no torch) ..."
+	@$(PIP) --editable '.[sim,twin]'
+	@touch $@
+
+$(VENV)/.stamp-all: $(VENV)/.stamp-demo
+	@echo "Installing everything: ROS 2, Warp, torch, test tools ..."
+	@$(PIP) --editable '.[sim,twin,push,robot,ros,train,dev]'
+	@touch $@
