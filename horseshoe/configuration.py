@@ -12,7 +12,6 @@ import re
 import tempfile
 import types
 from collections.abc import Hashable, Mapping
-from enum import Enum
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -57,7 +56,9 @@ def resource(path: str | Path) -> Path:
     root = Path(str(files("horseshoe")))
     found = root / path
     if not found.exists():
-        beside = sorted(p.name for p in found.parent.glob("[!_.]*") if p.suffix != ".py") if found.parent.is_dir() else []
+        beside = (
+            sorted(p.name for p in found.parent.glob("[!_.]*") if p.suffix != ".py") if found.parent.is_dir() else []
+        )
         raise ConfigurationError(path, "", f"no such file in horseshoe; there: {', '.join(beside) or 'nothing'}")
     return found
 
@@ -107,8 +108,6 @@ def dump(config: Any) -> Any:
         return [dump(value) for value in config]
     if isinstance(config, Path):
         return str(config)
-    if isinstance(config, Enum):
-        return config.value
     return config.tolist() if hasattr(config, "tolist") else config  # numpy scalars and arrays
 
 
@@ -168,12 +167,6 @@ def _convert(value: Any, hint: Any, field: str, file: str | Path | None) -> Any:
         return float(value)
     if hint is Path and isinstance(value, str | Path):
         return Path(value)
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        try:
-            return hint(value)
-        except ValueError:
-            choices = ", ".join(str(choice.value) for choice in hint)
-            raise ConfigurationError(file, field, f"{value!r} is not one of {choices}") from None
     if type(value) is not hint:  # exact, because bool is an int
         name = "null" if hint is type(None) else hint.__name__
         raise ConfigurationError(file, field, f"expected {name}, got {_describe(value)}")
