@@ -1,0 +1,395 @@
+"""Kernels of the soft-body world: one MLS-MPM substep in 2-D and its hand-written adjoint.
+
+Why by hand: warp's generated tape costs several launches and one stored grid per substep, which on a CPU is most of the
+time. Here one launch advances a scene by a whole control step (`advance`), and one launch runs it backwards
+(`advance_adjoint`); `world.py` puts the pair on a `wp.Tape`. On CUDA the same functions run as one kernel per stage.
+
+A particle carries position x, velocity v, affine velocity C and its elastic state e = (a, c, J): the left Cauchy-Green
+tensor, made isochoric, is [[h + a, c], [c, h - a]] with h = sqrt(1 + a^2 + c^2), and J is the volume ratio (J2
+plasticity after Simo, 1988; no SVD, so its adjoint is short and smooth). The grid node holds (momentum x, y, mass, 0).
+"""
+
+import warp as wp
+
+wp.set_module_options({"enable_backward": False})
+
+J_MIN, J_MAX = wp.constant(0.4), wp.constant(2.0)  # bounds on the volume ratio: beyond them the scene is broken anyway
+MARGIN = wp.constant(3)  # [cells] between the grid's edge and the walls
+# Widths over which one-sided laws switch on, so that gradients are continuous.
+RAMP_SPEED = wp.constant(0.02)  # [m/s]
+RAMP_GAP = wp.constant(0.004)  # [m]
+RAMP_STRAIN = wp.constant(0.01)
+
+
+@wp.struct
+class Grid:
+    """Constants of the discretisation and of the robots."""
+
+    n: int  # cells per side
+    dx: float  # [m]
+    dt: float  # [s]
+    robot_radius: float  # [m]
+    contact_width: float  # [m], a robot acts on nodes from half of it outside to half of it inside its rim
+    contact_friction: float  # Coulomb coefficient between robot and object
+    contact_recovery: float  # [1/s], rate at which a node inside a robot is pushed out
+
+
+@wp.struct
+class Body:
+    """Constants of one scene's object."""
+
+    mass: float  # [kg] of a particle
+    volume: float  # [m^2] of a particle
+    shear: float  # [N/m]
+    bulk: float  # [N/m]
+    yield_strain: float
+    ground: float  # [m/s^2], deceleration by ground friction
+
+
+@wp.func
+def ramp(z: float, width: float):
+    """max(z, 0) with its corner rounded over `width`; exactly zero for z <= 0."""
+    r = wp.clamp(z, 0.0, width)
+    return r * (0.5 * r / width - 1.0) + wp.max(z, 0.0)
+
+
+@wp.func
+def d_ramp(z: float, width: float):
+    return wp.clamp(z / width, 0.0, 1.0)
+
+
+@wp.func
+def cell(x: float, g: Grid):
+    """First of the three nodes a particle touches along one axis; clamped so that no write can leave the grid."""
+    return wp.clamp(int(x / g.dx - 0.5), 0, g.n - 3)
+
+
+@wp.func
+def spline(f: float):
+    return wp.vec3(0.5 * (1.5 - f) * (1.5 - f), 0.75 - (f - 1.0) * (f - 1.0), 0.5 * (f - 0.5) * (f - 0.5))
+
+
+@wp.func
+def d_spline(f: float):
+    return wp.vec3(f - 1.5, 2.0 - 2.0 * f, f - 0.5)
+
+
+# --- material ---------------------------------------------------------------------------------------------------------
+
+
+@wp.func
+def strain(C: wp.mat22, e: wp.vec3, dt: float):
+    """Trial (a, c, J) after the deformation I + dt C."""
+    l00, l01, l10, l11 = 1.0 + dt * C[0, 0], dt * C[0, 1], dt * C[1, 0], 1.0 + dt * C[1, 1]
+    det = l00 * l11 - l01 * l10
+    h = wp.sqrt(1.0 + e[0] * e[0] + e[1] * e[1])
+    p, r, c = h + e[0], h - e[0], e[1]
+    b00 = l00 * l00 * p + 2.0 * l00 * l01 * c + l01 * l01 * r
+    b11 = l10 * l10 * p + 2.0 * l10 * l11 * c + l11 * l11 * r
+    b01 = l00 * l10 * p + (l00 * l11 + l01 * l10) * c + l01 * l11 * r
+    return wp.vec3(0.5 * (b00 - b11) / det, b01 / det, e[2] * det)
+
+
+@wp.func
+def flow(t: wp.vec3, body: Body):
+    """Elastic state left after plastic flow: the deviator is cut back to the yield strain."""
+    q = wp.sqrt(t[0] * t[0] + t[1] * t[1] + 1.0e-12)
+    k = 1.0 - ramp(q - body.yield_strain, RAMP_STRAIN) / q
+    return wp.vec3(k * t[0], k * t[1], wp.clamp(t[2], J_MIN, J_MAX))
+
+
+@wp.func
+def affine(C: wp.mat22, e: wp.vec3, body: Body, g: Grid):
+    """Momentum per unit offset that a particle hands to its nodes: stress (neo-Hookean) and affine velocity."""
+    s = -g.dt * body.volume * 4.0 / (g.dx * g.dx)
+    P = 0.5 * body.bulk * (e[2] * e[2] - 1.0)
+    a, c = body.shear * e[0], body.shear * e[1]
+    return wp.mat22(s * (P + a), s * c, s * c, s * (P - a)) + body.mass * C
+
+
+@wp.func
+def material_adjoint(C: wp.mat22, e: wp.vec3, e_new: wp.vec3, body: Body, g: Grid, A_bar: wp.mat22, e_bar: wp.vec3):
+    """Adjoints of (C, e), given those of the affine momentum and of the new elastic state."""
+    dt = g.dt
+    s = -dt * body.volume * 4.0 / (g.dx * g.dx)
+    a_bar = e_bar[0] + body.shear * s * (A_bar[0, 0] - A_bar[1, 1])
+    c_bar = e_bar[1] + body.shear * s * (A_bar[0, 1] + A_bar[1, 0])
+    J_bar = e_bar[2] + body.bulk * e_new[2] * s * (A_bar[0, 0] + A_bar[1, 1])
+    # plastic flow
+    t = strain(C, e, dt)
+    q = wp.sqrt(t[0] * t[0] + t[1] * t[1] + 1.0e-12)
+    over = ramp(q - body.yield_strain, RAMP_STRAIN)
+    k = 1.0 - over / q
+    k_bar = a_bar * t[0] + c_bar * t[1]
+    q_bar = k_bar * (over / q - d_ramp(q - body.yield_strain, RAMP_STRAIN)) / q
+    ta = k * a_bar + q_bar * t[0] / q
+    tc = k * c_bar + q_bar * t[1] / q
+    tJ = wp.where(t[2] > J_MIN and t[2] < J_MAX, J_bar, 0.0)
+    # trial strain
+    l00, l01, l10, l11 = 1.0 + dt * C[0, 0], dt * C[0, 1], dt * C[1, 0], 1.0 + dt * C[1, 1]
+    det = l00 * l11 - l01 * l10
+    h = wp.sqrt(1.0 + e[0] * e[0] + e[1] * e[1])
+    p, r, c = h + e[0], h - e[0], e[1]
+    d_bar = tJ * e[2] - (ta * t[0] + tc * t[1]) / det
+    n0, n1 = 0.5 * ta / det, tc / det  # adjoints of b00 (and minus that of b11), and of b01
+    p_bar = n0 * (l00 * l00 - l10 * l10) + n1 * l00 * l10
+    r_bar = n0 * (l01 * l01 - l11 * l11) + n1 * l01 * l11
+    h_bar = p_bar + r_bar
+    e_out = wp.vec3(
+        p_bar - r_bar + h_bar * e[0] / h,
+        2.0 * n0 * (l00 * l01 - l10 * l11) + n1 * (l00 * l11 + l01 * l10) + h_bar * c / h,
+        tJ * det,
+    )
+    L = wp.mat22(
+        2.0 * n0 * (l00 * p + l01 * c) + n1 * (l10 * p + l11 * c) + d_bar * l11,
+        2.0 * n0 * (l00 * c + l01 * r) + n1 * (l10 * c + l11 * r) - d_bar * l10,
+        -2.0 * n0 * (l10 * p + l11 * c) + n1 * (l00 * p + l01 * c) - d_bar * l01,
+        -2.0 * n0 * (l10 * c + l11 * r) + n1 * (l00 * c + l01 * r) + d_bar * l00,
+    )
+    return dt * L + body.mass * A_bar, e_out
+
+
+# --- particles to grid, grid to particles -----------------------------------------------------------------------------
+
+
+@wp.func
+def scatter(x: wp.vec2, v: wp.vec2, A: wp.mat22, mass: float, g: Grid, grid: wp.array(dtype=wp.vec4), first: int):
+    bx, by = cell(x[0], g), cell(x[1], g)
+    fx, fy = x[0] / g.dx - float(bx), x[1] / g.dx - float(by)
+    wx, wy = spline(fx), spline(fy)
+    q1 = wp.vec4(A[0, 0] * g.dx, A[1, 0] * g.dx, 0.0, 0.0)
+    q2 = wp.vec4(A[0, 1] * g.dx, A[1, 1] * g.dx, 0.0, 0.0)
+    q = wp.vec4(mass * v[0], mass * v[1], mass, 0.0) - fx * q1 - fy * q2
+    for i in range(3):
+        k = first + (bx + i) * g.n + by
+        for j in range(3):
+            wp.atomic_add(grid, k + j, (wx[i] * wy[j]) * (q + float(i) * q1 + float(j) * q2))
+
+
+@wp.func
+def gather(x: wp.vec2, g: Grid, u: wp.array(dtype=wp.vec2), first: int):
+    """Velocity and affine velocity of a particle."""
+    bx, by = cell(x[0], g), cell(x[1], g)
+    fx, fy = x[0] / g.dx - float(bx), x[1] / g.dx - float(by)
+    wx, wy = spline(fx), spline(fy)
+    v, c0, c1 = wp.vec2(), wp.vec2(), wp.vec2()
+    for i in range(3):
+        k = first + (bx + i) * g.n + by
+        u0, u1, u2 = wy[0] * u[k], wy[1] * u[k + 1], wy[2] * u[k + 2]
+        row = wx[i] * (u0 + u1 + u2)
+        v += row
+        c0 += float(i) * row
+        c1 += wx[i] * (u1 + 2.0 * u2)
+    s = 4.0 / g.dx
+    c0 = s * (c0 - fx * v)
+    c1 = s * (c1 - fy * v)
+    return v, wp.mat22(c0[0], c1[0], c0[1], c1[1])
+
+
+@wp.func
+def gather_adjoint(
+    x: wp.vec2, v_bar: wp.vec2, C_bar: wp.mat22, g: Grid,
+    u: wp.array(dtype=wp.vec2), first: int, u_bar: wp.array(dtype=wp.vec2), first_bar: int,
+):  # fmt: skip
+    """Spreads the adjoint to the nodes; returns the adjoint of x."""
+    bx, by = cell(x[0], g), cell(x[1], g)
+    fx, fy = x[0] / g.dx - float(bx), x[1] / g.dx - float(by)
+    wx, wy, dwx, dwy = spline(fx), spline(fy), d_spline(fx), d_spline(fy)
+    s = 4.0 / g.dx
+    z1 = s * wp.vec2(C_bar[0, 0], C_bar[1, 0])
+    z2 = s * wp.vec2(C_bar[0, 1], C_bar[1, 1])
+    z = v_bar - fx * z1 - fy * z2
+    total = wp.vec2()  # the particle's velocity, needed for the derivative of the offsets
+    x_bar = wp.vec2()
+    for i in range(3):
+        k = first + (bx + i) * g.n + by
+        k_bar = first_bar + (bx + i) * g.n + by
+        for j in range(3):
+            w = wx[i] * wy[j]
+            t = z + float(i) * z1 + float(j) * z2
+            wp.atomic_add(u_bar, k_bar + j, w * t)
+            uk = u[k + j]
+            ut = wp.dot(uk, t)
+            x_bar += wp.vec2(dwx[i] * wy[j] * ut, wx[i] * dwy[j] * ut)
+            total += w * uk
+    return (x_bar - wp.vec2(wp.dot(total, z1), wp.dot(total, z2))) / g.dx
+
+
+@wp.func
+def scatter_adjoint(
+    x: wp.vec2, v: wp.vec2, A: wp.mat22, mass: float, g: Grid, grid_bar: wp.array(dtype=wp.vec4), first: int
+):
+    """Adjoints of x, v and A, given those of the nodes."""
+    bx, by = cell(x[0], g), cell(x[1], g)
+    fx, fy = x[0] / g.dx - float(bx), x[1] / g.dx - float(by)
+    wx, wy, dwx, dwy = spline(fx), spline(fy), d_spline(fx), d_spline(fy)
+    q1 = wp.vec4(A[0, 0] * g.dx, A[1, 0] * g.dx, 0.0, 0.0)
+    q2 = wp.vec4(A[0, 1] * g.dx, A[1, 1] * g.dx, 0.0, 0.0)
+    q = wp.vec4(mass * v[0], mass * v[1], mass, 0.0) - fx * q1 - fy * q2
+    sum0, sum1, sum2 = wp.vec4(), wp.vec4(), wp.vec4()
+    x_bar = wp.vec2()
+    for i in range(3):
+        k = first + (bx + i) * g.n + by
+        for j in range(3):
+            b = grid_bar[k + j]
+            t = wp.dot(b, q + float(i) * q1 + float(j) * q2)
+            x_bar += wp.vec2(dwx[i] * wy[j] * t, wx[i] * dwy[j] * t)
+            wb = (wx[i] * wy[j]) * b
+            sum0 += wb
+            sum1 += float(i) * wb
+            sum2 += float(j) * wb
+    a0 = g.dx * (sum1 - fx * sum0)
+    a1 = g.dx * (sum2 - fy * sum0)
+    x_bar = (x_bar - wp.vec2(wp.dot(sum0, q1), wp.dot(sum0, q2))) / g.dx
+    return x_bar, mass * wp.vec2(sum0[0], sum0[1]), wp.mat22(a0[0], a1[0], a0[1], a1[1])
+
+
+# --- grid nodes: ground friction, robots, walls -----------------------------------------------------------------------
+
+
+@wp.func
+def slow(v: wp.vec2, drop: float):
+    """Factor left of a velocity after friction takes `drop` [m/s] from it; viscous below 0.02 m/s, never reverses."""
+    n = wp.sqrt(wp.dot(v, v) + 4.0e-4)
+    return n / (n + drop)
+
+
+@wp.func
+def push(v: wp.vec2, node: wp.vec2, robot: wp.vec2, robot_v: wp.vec2, g: Grid):
+    """Velocity change that one robot gives to a node: one-sided along the normal, Coulomb friction across."""
+    delta = node - robot
+    dist = wp.sqrt(wp.dot(delta, delta) + 1.0e-10)
+    gap = dist - g.robot_radius
+    share = wp.clamp(0.5 - gap / g.contact_width, 0.0, 1.0)
+    w = share * share * (3.0 - 2.0 * share)
+    n = delta / dist
+    rel = v - robot_v
+    rel_n = wp.dot(rel, n)
+    t = rel - rel_n * n
+    c = ramp(g.contact_recovery * ramp(-gap, RAMP_GAP) - rel_n, RAMP_SPEED)
+    tl = wp.sqrt(wp.dot(t, t) + 4.0e-4)
+    f = g.contact_friction * c / (g.contact_friction * c + tl)
+    return w * (c * n - f * t)
+
+
+@wp.func
+def push_adjoint(v: wp.vec2, node: wp.vec2, robot: wp.vec2, robot_v: wp.vec2, g: Grid, b: wp.vec2):
+    """Adjoints of v (and minus that of robot_v) and of the robot's position, given that of the velocity change."""
+    mu = g.contact_friction
+    delta = node - robot
+    dist = wp.sqrt(wp.dot(delta, delta) + 1.0e-10)
+    gap = dist - g.robot_radius
+    share = wp.clamp(0.5 - gap / g.contact_width, 0.0, 1.0)
+    w = share * share * (3.0 - 2.0 * share)
+    n = delta / dist
+    rel = v - robot_v
+    rel_n = wp.dot(rel, n)
+    t = rel - rel_n * n
+    z = g.contact_recovery * ramp(-gap, RAMP_GAP) - rel_n
+    c = ramp(z, RAMP_SPEED)
+    tl = wp.sqrt(wp.dot(t, t) + 4.0e-4)
+    S = mu * c + tl
+    f = mu * c / S
+    f_bar = -w * wp.dot(b, t)
+    c_bar = w * wp.dot(b, n) + f_bar * mu * tl / (S * S)
+    t_bar = (-w * f) * b - (f_bar * mu * c / (S * S * tl)) * t
+    z_bar = c_bar * d_ramp(z, RAMP_SPEED)
+    rel_n_bar = -z_bar - wp.dot(t_bar, n)
+    n_bar = (w * c) * b - rel_n * t_bar + rel_n_bar * rel
+    rel_bar = t_bar + rel_n_bar * n
+    gap_bar = -z_bar * g.contact_recovery * d_ramp(-gap, RAMP_GAP)
+    gap_bar -= wp.dot(b, c * n - f * t) * 6.0 * share * (1.0 - share) / g.contact_width
+    delta_bar = (n_bar - wp.dot(n_bar, n) * n) / dist + gap_bar * n
+    return rel_bar, -delta_bar
+
+
+@wp.func
+def near(node: wp.vec2, robot: wp.vec2, g: Grid):
+    d = node - robot
+    reach = g.robot_radius + 0.5 * g.contact_width
+    return wp.dot(d, d) < reach * reach
+
+
+@wp.func
+def wall(v: wp.vec2, i: int, j: int, n: int):
+    """Nodes at and beyond the walls only move inwards."""
+    x, y = v[0], v[1]
+    if i <= MARGIN:
+        x = ramp(x, RAMP_SPEED)
+    if i >= n - 1 - MARGIN:
+        x = -ramp(-x, RAMP_SPEED)
+    if j <= MARGIN:
+        y = ramp(y, RAMP_SPEED)
+    if j >= n - 1 - MARGIN:
+        y = -ramp(-y, RAMP_SPEED)
+    return wp.vec2(x, y)
+
+
+@wp.func
+def wall_adjoint(v: wp.vec2, i: int, j: int, n: int, b: wp.vec2):
+    x, y = b[0], b[1]
+    if i <= MARGIN:
+        x *= d_ramp(v[0], RAMP_SPEED)
+    if i >= n - 1 - MARGIN:
+        x *= d_ramp(-v[0], RAMP_SPEED)
+    if j <= MARGIN:
+        y *= d_ramp(v[1], RAMP_SPEED)
+    if j >= n - 1 - MARGIN:
+        y *= d_ramp(-v[1], RAMP_SPEED)
+    return wp.vec2(x, y)
+
+
+@wp.func
+def node_velocity(
+    q: wp.vec4, i: int, j: int, tau: float, body: Body, g: Grid,
+    robot_x: wp.array(dtype=wp.vec2), robot_v: wp.array(dtype=wp.vec2), first_robot: int, robots: int,
+):  # fmt: skip
+    """Velocity of a node after friction, robots (moved on by tau [s]) and walls."""
+    v = wp.vec2()
+    if q[2] > 0.0:
+        v = wp.vec2(q[0], q[1]) / q[2]
+        v = slow(v, g.dt * body.ground) * v
+        node = wp.vec2(float(i) * g.dx, float(j) * g.dx)
+        change = wp.vec2()
+        for r in range(first_robot, first_robot + robots):
+            at = robot_x[r] + tau * robot_v[r]
+            if near(node, at, g):
+                change += push(v, node, at, robot_v[r], g)
+        v = wall(v + change, i, j, g.n)
+    return v
+
+
+@wp.func
+def node_adjoint(
+    q: wp.vec4, i: int, j: int, tau: float, body: Body, g: Grid, b: wp.vec2,
+    robot_x: wp.array(dtype=wp.vec2), robot_v: wp.array(dtype=wp.vec2), first_robot: int, robots: int,
+    robot_x_bar: wp.array(dtype=wp.vec2), robot_v_bar: wp.array(dtype=wp.vec2),
+):  # fmt: skip
+    """Adjoint of the node's (momentum, mass); adds to the adjoints of the robots."""
+    out = wp.vec4()
+    if q[2] > 0.0:
+        v0 = wp.vec2(q[0], q[1]) / q[2]
+        drop = g.dt * body.ground
+        n = wp.sqrt(wp.dot(v0, v0) + 4.0e-4)
+        v1 = (n / (n + drop)) * v0
+        node = wp.vec2(float(i) * g.dx, float(j) * g.dx)
+        change = wp.vec2()
+        touched = int(0)
+        for r in range(first_robot, first_robot + robots):
+            at = robot_x[r] + tau * robot_v[r]
+            if near(node, at, g):
+                change += push(v1, node, at, robot_v[r], g)
+                touched = 1
+        v_bar = wall_adjoint(v1 + change, i, j, g.n, b)
+        v1_bar = v_bar
+        if touched == 1:
+            for r in range(first_robot, first_robot + robots):
+                at = robot_x[r] + tau * robot_v[r]
+                if near(node, at, g):
+                    rel_bar, at_bar = push_adjoint(v1, node, at, robot_v[r], g, v_bar)
+                    v1_bar += rel_bar
+                    wp.atomic_add(robot_x_bar, r, at_bar)
+                    wp.atomic_add(robot_v_bar, r, tau * at_bar - rel_bar)
+        v0_bar = (n / (n + drop)) * v1_bar + (wp.dot(v1_bar, v0) * drop / ((n + drop) * (n + drop) * n)) * v0
+        out = wp.vec4(v0_bar[0] / q[2], v0_bar[1] / q[2], -wp.dot(v0_bar, v0) / q[2], 0.0)
+    return out
