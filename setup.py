@@ -1,9 +1,15 @@
 """All metadata of the package. Ruff, mypy and pytest are configured in pyproject.toml."""
 
+import re
 from glob import glob
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent  # `colcon build --symlink-install` runs a link to this file elsewhere
+
+# Read rather than imported; and not `attr:` in setup.cfg, which makes setuptools print what colcon cannot parse.
+VERSION = re.findall(r'__version__ = "(.+)"', (ROOT / "horseshoe/__init__.py").read_text(encoding="utf-8"))[0]
 
 DATA = ["yaml", "onnx", "npz", "safetensors", "json", "md", "png", "j2", "html", "js", "rviz", "xml", "urdf", "stl"]
 
@@ -52,8 +58,9 @@ extras = {
 
 setup(
     name="horseshoe",
+    version=VERSION,
     description="Sim-to-real control for robots that manipulate together, on ROS 2",
-    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="The Horseshoe developers",
     maintainer="The Horseshoe developers",

@@ -25,7 +25,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     sdist = "from setuptools import build_meta as b; b.build_sdist('..')"
     subprocess.run([sys.executable, "-c", sdist], cwd=source, check=True, capture_output=True)
     (archive,) = folder.glob("*.tar.gz")
-    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, archive]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(folder),
+        str(archive),
+    ]
     subprocess.run(pip, check=True, capture_output=True)
     (file,) = folder.glob("*.whl")
     return set(zipfile.ZipFile(file).namelist())
