@@ -1,0 +1,88 @@
+"""The arm and its gripper as nine capsules: coarse on purpose, cheap enough for every servo tick.
+
+Measured off the vendor's drawings and meshes to about a centimetre; the clearance of the guard has to cover that.
+"""
+
+import numpy as np
+
+from horseshoe.hardware import xarm6
+from horseshoe.hardware.kinematics import link_poses
+from horseshoe.hardware.xarm6 import Array
+
+# Name, link that carries it (0 is the base), both ends in the link frame [m], radius [m].
+_SHAPES = (
+    ("base column", 0, (0, 0, 0.06), (0, 0, 0.267), 0.065),
+    ("upper arm", 2, (0, 0, 0), (0.0535, -0.2845, 0), 0.07),
+    ("elbow", 3, (0, 0, 0), (0.0775, 0.10, 0), 0.065),
+    ("forearm", 3, (0.0775, 0.10, 0), (0.0775, 0.3425, 0), 0.055),
+    ("wrist", 5, (0, 0, 0), (0.076, 0.01, 0), 0.055),
+    ("flange", 5, (0.076, 0.01, 0), (0.076, 0.097, 0), 0.042),
+    ("gripper", 6, (0, 0, 0.03), (0, 0, 0.09), 0.045),
+    ("left finger", 6, (0, 0.055, 0.10), (0, 0.008, xarm6.TOOL_OFFSET - 0.012), 0.012),
+    ("right finger", 6, (0, -0.055, 0.10), (0, -0.008, xarm6.TOOL_OFFSET - 0.012), 0.012),
+)
+NAMES = tuple(shape[0] for shape in _SHAPES)
+RADII = np.array([shape[4] for shape in _SHAPES])
+_LINK = np.array([shape[1] for shape in _SHAPES])
+_ENDS = np.array([[shape[2], shape[3]] for shape in _SHAPES], dtype=np.float64)
+_FINGERS = (7, 8)
+# Pairs that can meet within one arm: everything from the forearm on with the column, the hand with the upper arm.
+_SELF = np.array(
+    [(0, 3), (0, 4), (0, 5), (0, 6), (0, 7), (0, 8), (1, 5), (1, 6), (1, 7), (1, 8), (2, 6), (2, 7), (2, 8)]
+)
+_SELF_RADII = RADII[_SELF].sum(axis=1)
+
+
+def arm_capsules(q: Array, opening: float, base: Array | None = None) -> Array:
+    """Ends of all capsules of one arm.
+
+    Args:
+        q: joint positions [rad], shape (6,).
+        opening: distance between the finger pads [m].
+        base: world pose of the arm's base [m], shape (4, 4); the base frame itself if omitted.
+
+    Returns:
+        [m], shape (9, 2, 3); radii are in `RADII`, names in `NAMES`.
+    """
+    link_rotations, link_positions = link_poses(q)
+    rotations, positions = np.empty((7, 3, 3)), np.empty((7, 3))
+    if base is None:
+        rotations[0], positions[0] = np.eye(3), 0.0
+        rotations[1:], positions[1:] = link_rotations, link_positions
+    else:
+        rotations[0], positions[0] = base[:3, :3], base[:3, 3]
+        rotations[1:] = base[:3, :3] @ link_rotations
+        positions[1:] = link_positions @ base[:3, :3].T + base[:3, 3]
+    ends = _ENDS.copy()
+    for finger, side in zip(_FINGERS, (0.5, -0.5), strict=True):
+        ends[finger, 1, 1] += side * opening
+    return ends @ rotations[_LINK].transpose(0, 2, 1) + positions[_LINK][:, None]
+
+
+def segment_distances(first: Array, second: Array) -> Array:
+    """Distance between line segments, pair by pair [m].
+
+    Args:
+        first: ends [m], shape (..., 2, 3), no segment of length zero.
+        second: likewise; the leading axes broadcast.
+
+    Returns:
+        [m], of the broadcast leading shape.
+    """
+    start1, start2 = first[..., 0, :], second[..., 0, :]
+    d1, d2 = first[..., 1, :] - start1, second[..., 1, :] - start2
+    r = start1 - start2
+    a, e = (d1 * d1).sum(-1), (d2 * d2).sum(-1)
+    b, c, f = (d1 * d2).sum(-1), (d1 * r).sum(-1), (d2 * r).sum(-1)
+    denominator = np.maximum(a * e - b * b, 1e-12)
+    s = np.minimum(np.maximum((b * f - c * e) / denominator, 0.0), 1.0)
+    t = np.minimum(np.maximum((b * s + f) / e, 0.0), 1.0)
+    s = np.minimum(np.maximum((b * t - c) / a, 0.0), 1.0)
+    gap = r + s[..., None] * d1 - t[..., None] * d2
+    return np.sqrt((gap * gap).sum(-1))
+
+
+def self_clearance(q: Array, opening: float) -> float:
+    """Smallest distance between parts of one arm that could meet [m]; negative when they overlap."""
+    ends = arm_capsules(q, opening)
+    return float((segment_distances(ends[_SELF[:, 0]], ends[_SELF[:, 1]]) - _SELF_RADII).min())
