@@ -6,7 +6,7 @@ time. Here one launch advances a scene by a whole control step (`advance`), and 
 
 A particle carries position x, velocity v, affine velocity C and its elastic state e = (a, c, J): the left Cauchy-Green
 tensor, made isochoric, is [[h + a, c], [c, h - a]] with h = sqrt(1 + a^2 + c^2), and J is the volume ratio (J2
-plasticity after Simo, 1988; no SVD, so its adjoint is short and smooth). The grid node holds (momentum x, y, mass, 0).
+plasticity after Simo, 1988; no SVD, so its adjoint is short and smooth). The grid node holds (momentum x, y, mass).
 """
 
 import warp as wp
@@ -27,6 +27,7 @@ class Grid:
 
     n: int  # cells per side
     dx: float  # [m]
+    inv_dx: float  # [1/m]
     dt: float  # [s]
     robot_radius: float  # [m]
     contact_width: float  # [m], a robot acts on nodes from half of it outside to half of it inside its rim
@@ -61,7 +62,7 @@ def d_ramp(z: float, width: float):
 @wp.func
 def cell(x: float, g: Grid):
     """First of the three nodes a particle touches along one axis; clamped so that no write can leave the grid."""
-    return wp.clamp(int(x / g.dx - 0.5), 0, g.n - 3)
+    return wp.clamp(int(x * g.inv_dx - 0.5), 0, g.n - 3)
 
 
 @wp.func
@@ -101,7 +102,7 @@ def flow(t: wp.vec3, body: Body):
 @wp.func
 def affine(C: wp.mat22, e: wp.vec3, body: Body, g: Grid):
     """Momentum per unit offset that a particle hands to its nodes: stress (neo-Hookean) and affine velocity."""
-    s = -g.dt * body.volume * 4.0 / (g.dx * g.dx)
+    s = -g.dt * body.volume * 4.0 * g.inv_dx * g.inv_dx
     P = 0.5 * body.bulk * (e[2] * e[2] - 1.0)
     a, c = body.shear * e[0], body.shear * e[1]
     return wp.mat22(s * (P + a), s * c, s * c, s * (P - a)) + body.mass * C
@@ -111,7 +112,7 @@ def affine(C: wp.mat22, e: wp.vec3, body: Body, g: Grid):
 def material_adjoint(C: wp.mat22, e: wp.vec3, e_new: wp.vec3, body: Body, g: Grid, A_bar: wp.mat22, e_bar: wp.vec3):
     """Adjoints of (C, e), given those of the affine momentum and of the new elastic state."""
     dt = g.dt
-    s = -dt * body.volume * 4.0 / (g.dx * g.dx)
+    s = -dt * body.volume * 4.0 * g.inv_dx * g.inv_dx
     a_bar = e_bar[0] + body.shear * s * (A_bar[0, 0] - A_bar[1, 1])
     c_bar = e_bar[1] + body.shear * s * (A_bar[0, 1] + A_bar[1, 0])
     J_bar = e_bar[2] + body.bulk * e_new[2] * s * (A_bar[0, 0] + A_bar[1, 1])
@@ -153,34 +154,77 @@ def material_adjoint(C: wp.mat22, e: wp.vec3, e_new: wp.vec3, body: Body, g: Gri
 
 
 @wp.func
-def scatter(x: wp.vec2, v: wp.vec2, A: wp.mat22, mass: float, g: Grid, grid: wp.array(dtype=wp.vec4), first: int):
+def scatter(x: wp.vec2, v: wp.vec2, A: wp.mat22, mass: float, g: Grid, grid: wp.array(dtype=wp.vec3), first: int):
+    """Adds w (mass v + A offset, mass) to nine nodes; the bracket is q + i q1 + j q2."""
     bx, by = cell(x[0], g), cell(x[1], g)
-    fx, fy = x[0] / g.dx - float(bx), x[1] / g.dx - float(by)
+    fx, fy = x[0] * g.inv_dx - float(bx), x[1] * g.inv_dx - float(by)
     wx, wy = spline(fx), spline(fy)
-    q1 = wp.vec4(A[0, 0] * g.dx, A[1, 0] * g.dx, 0.0, 0.0)
-    q2 = wp.vec4(A[0, 1] * g.dx, A[1, 1] * g.dx, 0.0, 0.0)
-    q = wp.vec4(mass * v[0], mass * v[1], mass, 0.0) - fx * q1 - fy * q2
+    q1, q2 = g.dx * wp.vec2(A[0, 0], A[1, 0]), g.dx * wp.vec2(A[0, 1], A[1, 1])
+    q = mass * v - fx * q1 - fy * q2
     for i in range(3):
         k = first + (bx + i) * g.n + by
-        for j in range(3):
-            wp.atomic_add(grid, k + j, (wx[i] * wy[j]) * (q + float(i) * q1 + float(j) * q2))
+        t0 = wx[i] * (q + float(i) * q1)
+        step = wx[i] * q2
+        m = wx[i] * mass
+        t1 = t0 + step
+        t2 = t1 + step
+        wp.atomic_add(grid, k, wy[0] * wp.vec3(t0[0], t0[1], m))
+        wp.atomic_add(grid, k + 1, wy[1] * wp.vec3(t1[0], t1[1], m))
+        wp.atomic_add(grid, k + 2, wy[2] * wp.vec3(t2[0], t2[1], m))
+
+
+@wp.func
+def scatter_adjoint(
+    x: wp.vec2, v: wp.vec2, A: wp.mat22, mass: float, g: Grid, grid_bar: wp.array(dtype=wp.vec3), first: int
+):
+    """Adjoints of x, v and A, given those of the nodes."""
+    bx, by = cell(x[0], g), cell(x[1], g)
+    fx, fy = x[0] * g.inv_dx - float(bx), x[1] * g.inv_dx - float(by)
+    wx, wy, dwx, dwy = spline(fx), spline(fy), d_spline(fx), d_spline(fy)
+    q1, q2 = g.dx * wp.vec2(A[0, 0], A[1, 0]), g.dx * wp.vec2(A[0, 1], A[1, 1])
+    q = mass * v - fx * q1 - fy * q2
+    sum0, sum1, sum2 = wp.vec2(), wp.vec2(), wp.vec2()
+    x_bar, y_bar = float(0.0), float(0.0)
+    for i in range(3):
+        k = first + (bx + i) * g.n + by
+        b0 = grid_bar[k]
+        b1 = grid_bar[k + 1]
+        b2 = grid_bar[k + 2]
+        w1, w2 = wy[1] * b1, wy[2] * b2
+        row = wy[0] * b0 + w1 + w2
+        slope = w1 + 2.0 * w2
+        d1, d2 = dwy[1] * b1, dwy[2] * b2
+        d_row = dwy[0] * b0 + d1 + d2
+        d_slope = d1 + 2.0 * d2
+        qi = q + float(i) * q1
+        row_p, slope_p = wp.vec2(row[0], row[1]), wp.vec2(slope[0], slope[1])
+        d_row_p, d_slope_p = wp.vec2(d_row[0], d_row[1]), wp.vec2(d_slope[0], d_slope[1])
+        x_bar += dwx[i] * (wp.dot(row_p, qi) + wp.dot(slope_p, q2) + mass * row[2])
+        y_bar += wx[i] * (wp.dot(d_row_p, qi) + wp.dot(d_slope_p, q2) + mass * d_row[2])
+        sum0 += wx[i] * row_p
+        sum1 += (float(i) * wx[i]) * row_p
+        sum2 += wx[i] * slope_p
+    a0 = g.dx * (sum1 - fx * sum0)
+    a1 = g.dx * (sum2 - fy * sum0)
+    at = g.inv_dx * wp.vec2(x_bar - wp.dot(sum0, q1), y_bar - wp.dot(sum0, q2))
+    return at, mass * sum0, wp.mat22(a0[0], a1[0], a0[1], a1[1])
 
 
 @wp.func
 def gather(x: wp.vec2, g: Grid, u: wp.array(dtype=wp.vec2), first: int):
     """Velocity and affine velocity of a particle."""
     bx, by = cell(x[0], g), cell(x[1], g)
-    fx, fy = x[0] / g.dx - float(bx), x[1] / g.dx - float(by)
+    fx, fy = x[0] * g.inv_dx - float(bx), x[1] * g.inv_dx - float(by)
     wx, wy = spline(fx), spline(fy)
     v, c0, c1 = wp.vec2(), wp.vec2(), wp.vec2()
     for i in range(3):
         k = first + (bx + i) * g.n + by
-        u0, u1, u2 = wy[0] * u[k], wy[1] * u[k + 1], wy[2] * u[k + 2]
-        row = wx[i] * (u0 + u1 + u2)
+        u1, u2 = wy[1] * u[k + 1], wy[2] * u[k + 2]
+        row = wx[i] * (wy[0] * u[k] + u1 + u2)
         v += row
         c0 += float(i) * row
         c1 += wx[i] * (u1 + 2.0 * u2)
-    s = 4.0 / g.dx
+    s = 4.0 * g.inv_dx
     c0 = s * (c0 - fx * v)
     c1 = s * (c1 - fy * v)
     return v, wp.mat22(c0[0], c1[0], c0[1], c1[1])
@@ -191,57 +235,32 @@ def gather_adjoint(
     x: wp.vec2, v_bar: wp.vec2, C_bar: wp.mat22, g: Grid,
     u: wp.array(dtype=wp.vec2), first: int, u_bar: wp.array(dtype=wp.vec2), first_bar: int,
 ):  # fmt: skip
-    """Spreads the adjoint to the nodes; returns the adjoint of x."""
+    """Spreads the adjoint to the nodes, w (z + i z1 + j z2); returns the adjoint of x."""
     bx, by = cell(x[0], g), cell(x[1], g)
-    fx, fy = x[0] / g.dx - float(bx), x[1] / g.dx - float(by)
+    fx, fy = x[0] * g.inv_dx - float(bx), x[1] * g.inv_dx - float(by)
     wx, wy, dwx, dwy = spline(fx), spline(fy), d_spline(fx), d_spline(fy)
-    s = 4.0 / g.dx
-    z1 = s * wp.vec2(C_bar[0, 0], C_bar[1, 0])
-    z2 = s * wp.vec2(C_bar[0, 1], C_bar[1, 1])
+    s = 4.0 * g.inv_dx
+    z1, z2 = s * wp.vec2(C_bar[0, 0], C_bar[1, 0]), s * wp.vec2(C_bar[0, 1], C_bar[1, 1])
     z = v_bar - fx * z1 - fy * z2
-    total = wp.vec2()  # the particle's velocity, needed for the derivative of the offsets
-    x_bar = wp.vec2()
+    v = wp.vec2()  # the particle's velocity, needed for the derivative of the offsets
+    x_bar, y_bar = float(0.0), float(0.0)
     for i in range(3):
         k = first + (bx + i) * g.n + by
         k_bar = first_bar + (bx + i) * g.n + by
-        for j in range(3):
-            w = wx[i] * wy[j]
-            t = z + float(i) * z1 + float(j) * z2
-            wp.atomic_add(u_bar, k_bar + j, w * t)
-            uk = u[k + j]
-            ut = wp.dot(uk, t)
-            x_bar += wp.vec2(dwx[i] * wy[j] * ut, wx[i] * dwy[j] * ut)
-            total += w * uk
-    return (x_bar - wp.vec2(wp.dot(total, z1), wp.dot(total, z2))) / g.dx
-
-
-@wp.func
-def scatter_adjoint(
-    x: wp.vec2, v: wp.vec2, A: wp.mat22, mass: float, g: Grid, grid_bar: wp.array(dtype=wp.vec4), first: int
-):
-    """Adjoints of x, v and A, given those of the nodes."""
-    bx, by = cell(x[0], g), cell(x[1], g)
-    fx, fy = x[0] / g.dx - float(bx), x[1] / g.dx - float(by)
-    wx, wy, dwx, dwy = spline(fx), spline(fy), d_spline(fx), d_spline(fy)
-    q1 = wp.vec4(A[0, 0] * g.dx, A[1, 0] * g.dx, 0.0, 0.0)
-    q2 = wp.vec4(A[0, 1] * g.dx, A[1, 1] * g.dx, 0.0, 0.0)
-    q = wp.vec4(mass * v[0], mass * v[1], mass, 0.0) - fx * q1 - fy * q2
-    sum0, sum1, sum2 = wp.vec4(), wp.vec4(), wp.vec4()
-    x_bar = wp.vec2()
-    for i in range(3):
-        k = first + (bx + i) * g.n + by
-        for j in range(3):
-            b = grid_bar[k + j]
-            t = wp.dot(b, q + float(i) * q1 + float(j) * q2)
-            x_bar += wp.vec2(dwx[i] * wy[j] * t, wx[i] * dwy[j] * t)
-            wb = (wx[i] * wy[j]) * b
-            sum0 += wb
-            sum1 += float(i) * wb
-            sum2 += float(j) * wb
-    a0 = g.dx * (sum1 - fx * sum0)
-    a1 = g.dx * (sum2 - fy * sum0)
-    x_bar = (x_bar - wp.vec2(wp.dot(sum0, q1), wp.dot(sum0, q2))) / g.dx
-    return x_bar, mass * wp.vec2(sum0[0], sum0[1]), wp.mat22(a0[0], a1[0], a0[1], a1[1])
+        t0 = z + float(i) * z1
+        t1 = t0 + z2
+        t2 = t1 + z2
+        u0 = u[k]
+        u1 = u[k + 1]
+        u2 = u[k + 2]
+        wp.atomic_add(u_bar, k_bar, (wx[i] * wy[0]) * t0)
+        wp.atomic_add(u_bar, k_bar + 1, (wx[i] * wy[1]) * t1)
+        wp.atomic_add(u_bar, k_bar + 2, (wx[i] * wy[2]) * t2)
+        p0, p1, p2 = wp.dot(u0, t0), wp.dot(u1, t1), wp.dot(u2, t2)
+        x_bar += dwx[i] * (wy[0] * p0 + wy[1] * p1 + wy[2] * p2)
+        y_bar += wx[i] * (dwy[0] * p0 + dwy[1] * p1 + dwy[2] * p2)
+        v += wx[i] * (wy[0] * u0 + wy[1] * u1 + wy[2] * u2)
+    return g.inv_dx * wp.vec2(x_bar - wp.dot(v, z1), y_bar - wp.dot(v, z2))
 
 
 # --- grid nodes: ground friction, robots, walls -----------------------------------------------------------------------
@@ -341,7 +360,7 @@ def wall_adjoint(v: wp.vec2, i: int, j: int, n: int, b: wp.vec2):
 
 @wp.func
 def node_velocity(
-    q: wp.vec4, i: int, j: int, tau: float, body: Body, g: Grid,
+    q: wp.vec3, i: int, j: int, tau: float, body: Body, g: Grid,
     robot_x: wp.array(dtype=wp.vec2), robot_v: wp.array(dtype=wp.vec2), first_robot: int, robots: int,
 ):  # fmt: skip
     """Velocity of a node after friction, robots (moved on by tau [s]) and walls."""
@@ -361,12 +380,12 @@ def node_velocity(
 
 @wp.func
 def node_adjoint(
-    q: wp.vec4, i: int, j: int, tau: float, body: Body, g: Grid, b: wp.vec2,
+    q: wp.vec3, i: int, j: int, tau: float, body: Body, g: Grid, b: wp.vec2,
     robot_x: wp.array(dtype=wp.vec2), robot_v: wp.array(dtype=wp.vec2), first_robot: int, robots: int,
     robot_x_bar: wp.array(dtype=wp.vec2), robot_v_bar: wp.array(dtype=wp.vec2),
 ):  # fmt: skip
     """Adjoint of the node's (momentum, mass); adds to the adjoints of the robots."""
-    out = wp.vec4()
+    out = wp.vec3()
     if q[2] > 0.0:
         v0 = wp.vec2(q[0], q[1]) / q[2]
         drop = g.dt * body.ground
@@ -391,5 +410,5 @@ def node_adjoint(
                     wp.atomic_add(robot_x_bar, r, at_bar)
                     wp.atomic_add(robot_v_bar, r, tau * at_bar - rel_bar)
         v0_bar = (n / (n + drop)) * v1_bar + (wp.dot(v1_bar, v0) * drop / ((n + drop) * (n + drop) * n)) * v0
-        out = wp.vec4(v0_bar[0] / q[2], v0_bar[1] / q[2], -wp.dot(v0_bar, v0) / q[2], 0.0)
+        out = wp.vec3(v0_bar[0] / q[2], v0_bar[1] / q[2], -wp.dot(v0_bar, v0) / q[2])
     return out

@@ -1,8 +1,8 @@
 """Kernels that run `mpm.py` over a control step, forward and backward: fused per scene (CPU) or per stage (CUDA).
 
-Work buffers hold `steps + 1` states and `steps` grids of one control step, flattened as [slot, scene, item]. The state
-at the start of every control step is kept for the whole rollout (the checkpoints); the rest is recomputed when the
-rollout runs backward, so memory grows with control steps and not with substeps.
+Work buffers consist of blocks, each with the `steps + 1` states and `steps` grids of one control step, flattened as
+[block, step, scene, item]. The state at the start of every control step is kept for the whole rollout (the checkpoints);
+what the blocks no longer hold is recomputed when the rollout runs backward.
 """
 
 import warp as wp
@@ -10,12 +10,14 @@ import warp as wp
 from horseshoe.sim.push import mpm
 from horseshoe.sim.push.mpm import Body, Grid
 
-wp.set_module_options({"enable_backward": False})
+# Warp's default flags hold back LLVM's vectoriser (slp-recursion-max-depth); without that these kernels are 20 % faster.
+FLAGS = "-march=native -mllvm=-inline-threshold=9000 -mllvm=-inline-cold-callsite-threshold=3000"
+wp.set_module_options({"enable_backward": False, "cpu_compiler_flags": FLAGS})
 
 
 @wp.struct
 class State:
-    """Particles, flattened [slot, scene, particle]."""
+    """Particles, flattened [..., scene, particle]."""
 
     x: wp.array(dtype=wp.vec2)
     v: wp.array(dtype=wp.vec2)
@@ -25,9 +27,9 @@ class State:
 
 @wp.struct
 class Nodes:
-    """Grids, flattened [slot, scene, node], and the box of nodes in use."""
+    """Grids, flattened [..., scene, node], and the box of nodes in use."""
 
-    q: wp.array(dtype=wp.vec4)
+    q: wp.array(dtype=wp.vec3)
     u: wp.array(dtype=wp.vec2)
     box: wp.array(dtype=wp.vec4i)
 
@@ -57,7 +59,7 @@ def copy(a: State, i: int, b: State, j: int):
 
 
 @wp.func
-def to_grid(w: State, k: int, k_next: int, body: Body, g: Grid, q: wp.array(dtype=wp.vec4), first: int):
+def to_grid(w: State, k: int, k_next: int, body: Body, g: Grid, q: wp.array(dtype=wp.vec3), first: int):
     C = w.C[k]
     e = mpm.flow(mpm.strain(C, w.e[k], g.dt), body)
     w.e[k_next] = e
@@ -92,7 +94,7 @@ def from_grid_adjoint(
 
 @wp.func
 def to_grid_adjoint(
-    w: State, k: int, k_next: int, bar: State, p: int, body: Body, g: Grid, q_bar: wp.array(dtype=wp.vec4), first: int
+    w: State, k: int, k_next: int, bar: State, p: int, body: Body, g: Grid, q_bar: wp.array(dtype=wp.vec3), first: int
 ):
     C, e_new = w.C[k], w.e[k_next]
     A = mpm.affine(C, e_new, body, g)
@@ -109,30 +111,31 @@ def to_grid_adjoint(
 
 @wp.kernel
 def advance(
-    t: int, size: Size, g: Grid, bodies: wp.array(dtype=Body), kept: State, w: State, nodes: Nodes, robots: Robots,
+    t: int, block: int, size: Size, g: Grid, bodies: wp.array(dtype=Body), kept: State, w: State, nodes: Nodes, robots: Robots,
     broken: wp.array(dtype=wp.int32),
 ):  # fmt: skip
-    """From checkpoint t to checkpoint t + 1; leaves every substep in the work buffers."""
+    """From checkpoint t to checkpoint t + 1; leaves every substep in a block of the work buffers."""
     s = wp.tid()
     body = bodies[s]
     N = size.particles
     first_robot = (t * size.scenes + s) * robots.n
     for p in range(N):
-        copy(kept, (t * size.scenes + s) * N + p, w, s * N + p)
+        copy(kept, (t * size.scenes + s) * N + p, w, (block * (size.steps + 1) * size.scenes + s) * N + p)
     for step in range(size.steps):
-        a = (step * size.scenes + s) * N
-        b = ((step + 1) * size.scenes + s) * N
-        first = (step * size.scenes + s) * g.n * g.n
+        grid = (block * size.steps + step) * size.scenes + s
+        a = ((block * (size.steps + 1) + step) * size.scenes + s) * N
+        b = a + size.scenes * N
+        first = grid * g.n * g.n
         tau = float(step) * g.dt
         low_i, low_j, high_i, high_j = int(g.n), int(g.n), int(0), int(0)
         for p in range(N):
             i, j = mpm.cell(w.x[a + p][0], g), mpm.cell(w.x[a + p][1], g)
             low_i, high_i = wp.min(low_i, i), wp.max(high_i, i)
             low_j, high_j = wp.min(low_j, j), wp.max(high_j, j)
-        nodes.box[step * size.scenes + s] = wp.vec4i(low_i, low_j, high_i + 3, high_j + 3)
+        nodes.box[grid] = wp.vec4i(low_i, low_j, high_i + 3, high_j + 3)
         for i in range(low_i, high_i + 3):
             for j in range(low_j, high_j + 3):
-                nodes.q[first + i * g.n + j] = wp.vec4()
+                nodes.q[first + i * g.n + j] = wp.vec3()
         for p in range(N):
             to_grid(w, a + p, b + p, body, g, nodes.q, first)
         for i in range(low_i, high_i + 3):
@@ -142,15 +145,15 @@ def advance(
         for p in range(N):
             from_grid(w, a + p, b + p, g, nodes.u, first, broken, s)
     for p in range(N):
-        copy(w, (size.steps * size.scenes + s) * N + p, kept, ((t + 1) * size.scenes + s) * N + p)
+        copy(w, ((block * (size.steps + 1) + size.steps) * size.scenes + s) * N + p, kept, ((t + 1) * size.scenes + s) * N + p)
 
 
 @wp.kernel
 def advance_adjoint(
-    t: int, size: Size, g: Grid, bodies: wp.array(dtype=Body), w: State, nodes: Nodes, robots: Robots, x_bar: wp.array(dtype=wp.vec2),
-    bar: State, nodes_bar: Nodes, robots_bar: Robots,
+    t: int, block: int, size: Size, g: Grid, bodies: wp.array(dtype=Body), w: State, nodes: Nodes, robots: Robots,
+    x_bar: wp.array(dtype=wp.vec2), bar: State, nodes_bar: Nodes, robots_bar: Robots,
 ):  # fmt: skip
-    """Backward over the substeps in the work buffers; `x_bar` is what the loss says about the positions at t + 1."""
+    """Backward over the substeps in a block; `x_bar` is what the loss says about the positions at t + 1."""
     s = wp.tid()
     body = bodies[s]
     N = size.particles
@@ -160,11 +163,12 @@ def advance_adjoint(
         bar.x[s * N + p] = bar.x[s * N + p] + x_bar[((t + 1) * size.scenes + s) * N + p]
     for back in range(size.steps):
         step = size.steps - 1 - back
-        a = (step * size.scenes + s) * N
-        b = ((step + 1) * size.scenes + s) * N
-        first = (step * size.scenes + s) * g.n * g.n
+        grid = (block * size.steps + step) * size.scenes + s
+        a = ((block * (size.steps + 1) + step) * size.scenes + s) * N
+        b = a + size.scenes * N
+        first = grid * g.n * g.n
         tau = float(step) * g.dt
-        box = nodes.box[step * size.scenes + s]
+        box = nodes.box[grid]
         for i in range(box[0], box[2]):
             for j in range(box[1], box[3]):
                 nodes_bar.u[first_bar + i * g.n + j] = wp.vec2()

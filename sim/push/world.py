@@ -34,6 +34,7 @@ class PushWorld:
         steps: int = 1,
         device: str = "cpu",
         fused: bool | None = None,
+        memory: float = 256.0,
     ) -> None:
         """Allocate buffers.
 
@@ -45,6 +46,7 @@ class PushWorld:
             steps: control steps in one rollout.
             device: warp device.
             fused: one launch per control step and scene (default on a CPU) or one per stage (default on CUDA).
+            memory: what substeps kept for the backward pass may take [MB]; the rest is recomputed from checkpoints.
 
         Raises:
             HorseshoeError: if a count is out of range.
@@ -60,7 +62,7 @@ class PushWorld:
         self.fused = self.device.is_cpu if fused is None else fused
 
         grid = self._grid = Grid()
-        grid.n, grid.dx, grid.dt = config.cells, config.dx, config.dt
+        grid.n, grid.dx, grid.inv_dx, grid.dt = config.cells, config.dx, 1.0 / config.dx, config.dt
         grid.robot_radius, grid.contact_friction = config.robot_radius, config.robot_friction
         grid.contact_width, grid.contact_recovery = config.dx, 5.0
         size = self._size = kernels.Size()
@@ -74,11 +76,13 @@ class PushWorld:
         self._bodies = self._empty(Body, scenes)
 
         self._kept = self._state((steps + 1) * scenes * particles, self.particles.flatten())
-        self._work = self._state((config.substeps + 1) * scenes * particles)
-        self._nodes = self._node_buffers(config.substeps)
+        block = config.substeps * scenes * (44 * particles + 20 * config.cells**2)  # bytes of one control step
+        self._blocks = int(np.clip(1e6 * memory // block, 1, steps)) if self.fused else 1
+        self._work = self._state(self._blocks * (config.substeps + 1) * scenes * particles)
+        self._nodes = self._node_buffers(self._blocks * config.substeps)
         self._robots = kernels.Robots()
         self._robots.x, self._robots.v, self._robots.n = self.robots.flatten(), self.sent.flatten(), robots
-        self._in_work = -1  # control step whose substeps the work buffers hold
+        self._held = [-1] * self._blocks  # control step whose substeps a block holds
         self._bar: Any = None  # adjoints, allocated by the first backward pass
 
     def _empty(self, dtype: Any, shape: Any, requires_grad: bool = False) -> Any:
@@ -93,7 +97,7 @@ class PushWorld:
     def _node_buffers(self, slots: int) -> Any:
         nodes = kernels.Nodes()
         count = slots * self.scenes * self.config.cells**2
-        nodes.q, nodes.u = self._empty(wp.vec4, count), self._empty(wp.vec2, count)
+        nodes.q, nodes.u = self._empty(wp.vec3, count), self._empty(wp.vec2, count)
         nodes.box = self._empty(wp.vec4i, slots * self.scenes)
         return nodes
 
@@ -152,7 +156,7 @@ class PushWorld:
         broken = self._broken.numpy()
         broken[index] = 0
         self._broken.assign(broken)
-        self._in_work = -1
+        self._held = [-1] * self._blocks
 
     def _write(self, array: Any, index: NDArray[np.int_], value: Any) -> None:
         """Set the first slot of some scenes in a flattened [slot, scene, item] array."""
@@ -197,7 +201,7 @@ class PushWorld:
         self._launch(kernels.copy_states, self.scenes * self.n_particles,
                      [self._kept, last * self.n_particles, self._kept, 0])  # fmt: skip
         wp.copy(self.robots, self.robots, 0, last * self.n_robots, self.scenes * self.n_robots)
-        self._in_work = -1
+        self._held = [-1] * self._blocks
 
     def _launch(self, kernel: Any, dim: Any, inputs: list[Any], tape: wp.Tape | None = None) -> None:
         wp.launch(kernel, dim=dim, inputs=inputs, device=self.device, record_tape=tape is not None)
@@ -207,9 +211,9 @@ class PushWorld:
         size, grid, bodies, work, nodes, broken = (
             self._size, self._grid, self._bodies, self._work, self._nodes, self._broken
         )  # fmt: skip
-        self._in_work = t
+        self._held[t % self._blocks] = t
         if self.fused:
-            inputs = [t, size, grid, bodies, self._kept, work, nodes, self._robots, broken]
+            inputs = [t, t % self._blocks, size, grid, bodies, self._kept, work, nodes, self._robots, broken]
             self._launch(kernels.advance, self.scenes, inputs)
             return
         count = self.scenes * self.n_particles
@@ -232,7 +236,7 @@ class PushWorld:
         robots_bar.x, robots_bar.v, robots_bar.n = self.robots.grad.flatten(), self.sent.grad.flatten(), self.n_robots
         x_bar = self.particles.grad.flatten()
         for t in reversed(range(self.steps)):
-            if self._in_work != t:
+            if self._held[t % self._blocks] != t:
                 self._advance(t)
             self._advance_adjoint(t, x_bar, bar, nodes_bar, robots_bar)
         wp.launch(kernels.add_back, dim=self.scenes * self.n_particles, inputs=[bar, x_bar], device=self.device,
@@ -241,7 +245,7 @@ class PushWorld:
     def _advance_adjoint(self, t: int, x_bar: Any, bar: Any, nodes_bar: Any, robots_bar: Any) -> None:
         size, grid, bodies, work, nodes = self._size, self._grid, self._bodies, self._work, self._nodes
         if self.fused:
-            inputs = [t, size, grid, bodies, work, nodes, self._robots, x_bar, bar, nodes_bar, robots_bar]
+            inputs = [t, t % self._blocks, size, grid, bodies, work, nodes, self._robots, x_bar, bar, nodes_bar, robots_bar]
             self._launch(kernels.advance_adjoint, self.scenes, inputs)
             return
         count = self.scenes * self.n_particles
