@@ -1,0 +1,214 @@
+"""From a policy's normalised actions to servo targets; the simulator and the robot run this very object.
+
+Once a decision:  action in [-1, 1] -> new commanded target (integrated at once, kept near the measured joints)
+Once a tick:      target as it was one transport delay ago -> interpolation -> speed and acceleration limits
+
+The delay sits behind the integration: a policy that sees its commanded target can plan around a late transport, but one
+whose actions are themselves held back overshoots.
+"""
+
+from dataclasses import dataclass, field
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from horseshoe.errors import HorseshoeError
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Jacobian = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class ActionConfig:
+    """What a contract says about actions. An action is (joint deltas, gripper) per arm.
+
+    Attributes:
+        decision_rate: policy decisions per second [Hz].
+        tick_rate: servo targets per second [Hz], a multiple of decision_rate.
+        joint_step: joint motion of a full action in one decision [rad], shape (6,).
+        reach: furthest the commanded target may be from the measured joints [rad].
+        gripper_range: opening at gripper action -1 and +1 [m].
+        interpolation: part of a decision over which the target moves to its new value.
+        joint_lower, joint_upper: position limits [rad], shape (6,).
+        max_speed: joint speed limit [rad/s].
+        max_acceleration: joint acceleration limit [rad/s^2].
+        max_tool_speed: limit of the tool centre point's speed [m/s].
+        max_delay: longest transport delay there is room for [s].
+    """
+
+    joint_lower: tuple[float, ...]
+    joint_upper: tuple[float, ...]
+    decision_rate: float = field(default=5.0, metadata={"range": (1.0, 50.0)})
+    tick_rate: float = field(default=125.0, metadata={"range": (50.0, 250.0)})
+    joint_step: tuple[float, ...] = (0.12, 0.12, 0.12, 0.16, 0.16, 0.24)
+    reach: float = field(default=0.3, metadata={"range": (0.01, 3.0)})
+    gripper_range: tuple[float, float] = (0.0, 0.085)
+    interpolation: float = field(default=1.0, metadata={"range": (0.0, 1.0)})
+    max_speed: float = field(default=2.0, metadata={"range": (0.01, 3.15)})
+    max_acceleration: float = field(default=15.0, metadata={"range": (0.1, 20.0)})
+    max_tool_speed: float = field(default=1.0, metadata={"range": (0.01, 1.2)})
+    max_delay: float = field(default=0.4, metadata={"range": (0.0, 2.0)})
+
+    def __post_init__(self) -> None:
+        ticks = self.tick_rate / self.decision_rate
+        if abs(ticks - round(ticks)) > 1e-9:
+            raise ValueError(f"tick_rate: {self.tick_rate} Hz is no multiple of decision_rate {self.decision_rate} Hz")
+
+    @property
+    def ticks_per_decision(self) -> int:
+        """Servo ticks between two decisions."""
+        return round(self.tick_rate / self.decision_rate)
+
+
+class Tick(NamedTuple):
+    """What is sent in one servo tick.
+
+    joints: [rad], (n_envs, n_arms, 6); opening: [m], (n_envs, n_arms); is_policy: True on ticks at which the
+    interpolation has arrived at the policy's own target (n_envs,).
+    """
+
+    joints: Array
+    opening: Array
+    is_policy: Mask
+
+
+class ActionPath:
+    """Batched action path; on the robot n_envs is 1 and the delay 0, because the real transport has its own.
+
+    Args:
+        config: see `ActionConfig`.
+        n_envs: environments side by side.
+        n_arms: arms in each.
+        jacobian: maps joints (..., 6) to the tool's geometric Jacobian (..., 6, 6), for the tool speed limit.
+
+    Attributes:
+        target: commanded joints and opening, before the delay [rad, m], shape (n_envs, n_arms, 7).
+    """
+
+    def __init__(self, config: ActionConfig, n_envs: int, n_arms: int, jacobian: Jacobian) -> None:
+        self.config, self.n_envs, self.n_arms, self._jacobian = config, n_envs, n_arms, jacobian
+        self._step = np.array(config.joint_step)
+        self._low, self._high = np.array(config.joint_lower), np.array(config.joint_upper)
+        ticks = config.ticks_per_decision
+        self._depth = 2 + int(np.ceil(config.max_delay * config.decision_rate)) + 1
+        self._history = np.zeros((self._depth, n_envs, n_arms, 7))  # newest first
+        self._delay = np.zeros(n_envs, dtype=np.intp)  # [ticks]
+        self._sent = np.zeros((n_envs, n_arms, 6))
+        self._velocity = np.zeros((n_envs, n_arms, 6))
+        self._linear = np.zeros((n_envs, n_arms, 3, 6))
+        self._tick = 0
+        self._ramp = max(round(config.interpolation * ticks), 1)
+        self._rows = np.arange(n_envs)
+
+    @property
+    def target(self) -> Array:
+        return self._history[0]
+
+    @property
+    def delay(self) -> Array:
+        """Transport delay of every environment [s], shape (n_envs,)."""
+        return self._delay / self.config.tick_rate
+
+    def reset(self, joints: ArrayLike, opening: ArrayLike, delay: ArrayLike = 0.0, mask: Mask | None = None) -> None:
+        """Seed from measured joints, at rest.
+
+        Args:
+            joints: measured [rad], shape (k, n_arms, 6).
+            opening: measured [m], shape (k, n_arms).
+            delay: transport delay [s], shape (k,) or scalar.
+            mask: environments to reset, shape (n_envs,), k of them True; all without it.
+
+        Raises:
+            HorseshoeError: delay beyond `max_delay`.
+        """
+        mask = np.ones(self.n_envs, dtype=bool) if mask is None else mask
+        delay = np.asarray(delay, dtype=np.float64)
+        if delay.size and (delay.min() < 0 or delay.max() > self.config.max_delay + 1e-9):
+            raise HorseshoeError(f"delay: {delay.max():.3f} s is outside [0, {self.config.max_delay}] s (max_delay)")
+        joints = np.asarray(joints, dtype=np.float64)
+        self._history[:, mask] = np.concatenate([joints, np.asarray(opening)[..., None]], axis=-1)
+        self._delay[mask] = np.round(delay * self.config.tick_rate).astype(np.intp)
+        self._sent[mask] = joints
+        self._velocity[mask] = 0.0
+
+    def decide(self, action: ArrayLike, measured: Array) -> Array:
+        """Take a decision.
+
+        Args:
+            action: in [-1, 1], clipped to it, shape (n_envs, n_arms, 7).
+            measured: joints now [rad], shape (n_envs, n_arms, 6).
+
+        Returns:
+            The new commanded target [rad, m], shape (n_envs, n_arms, 7).
+
+        Raises:
+            HorseshoeError: wrong shape, NaN or infinity; the path is left as it was.
+        """
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != self.target.shape:
+            raise HorseshoeError(f"action: shape {action.shape}, expected {self.target.shape}")
+        if not np.isfinite(action).all():
+            raise HorseshoeError("action: contains NaN or infinity")
+        action = np.clip(action, -1.0, 1.0)
+        joints = self.target[..., :6] + action[..., :6] * self._step
+        joints = np.clip(joints, measured - self.config.reach, measured + self.config.reach)
+        joints = np.clip(joints, self._low, self._high)
+        closed, opened = self.config.gripper_range
+        opening = closed + (action[..., 6:] + 1) / 2 * (opened - closed)
+        self._history[1:] = self._history[:-1]
+        self._history[0] = np.concatenate([joints, opening], axis=-1)
+        self._linear = self._jacobian(self._sent)[..., :3, :]
+        self._tick = 0
+        return self._history[0].copy()
+
+    def tick(self) -> Tick:
+        """The next servo tick after `decide`. Late ticks keep the last target."""
+        cfg = self.config
+        ticks, dt = cfg.ticks_per_decision, 1.0 / cfg.tick_rate
+        # The ramp that reaches the far end now started `_delay` ticks ago.
+        now = min(self._tick, ticks - 1) + 1 - self._delay
+        back = -((now - 1) // ticks)  # decisions ago
+        phase = np.minimum((now + back * ticks) / self._ramp, 1.0)
+        new, old = self._history[back, self._rows], self._history[back + 1, self._rows]
+        goal = old[..., :6] + phase[:, None, None] * (new[..., :6] - old[..., :6])
+        error = goal - self._sent
+        # Fastest speed that still stops at the goal, then speed and acceleration limits.
+        brake = np.sqrt(2 * cfg.max_acceleration * np.abs(error))
+        speed = np.clip(error / dt, -np.minimum(brake, cfg.max_speed), np.minimum(brake, cfg.max_speed))
+        change = cfg.max_acceleration * dt
+        speed = np.clip(speed, self._velocity - change, self._velocity + change)
+        tool = np.linalg.norm(np.einsum("nrij,nrj->nri", self._linear, speed), axis=-1)
+        speed *= np.minimum(1.0, cfg.max_tool_speed / np.maximum(tool, 1e-9))[..., None]
+        self._velocity = speed
+        self._sent = np.clip(self._sent + speed * dt, self._low, self._high)
+        self._tick += 1
+        return Tick(self._sent.copy(), new[..., 6].copy(), phase >= 1.0)
+
+    def decision(self, action: ArrayLike, measured: Array) -> Array:
+        """A decision and all its ticks at once, as the simulator needs them.
+
+        Returns:
+            Joints and opening of every tick [rad, m], shape (n_envs, n_ticks, n_arms, 7).
+        """
+        self.decide(action, measured)
+        sent = [self.tick() for _ in range(self.config.ticks_per_decision)]
+        joints, opening = np.stack([s.joints for s in sent], 1), np.stack([s.opening for s in sent], 1)
+        return np.concatenate([joints, opening[..., None]], axis=-1)
+
+    def snapshot(self) -> dict[str, Array]:
+        """Everything `restore` needs to go on exactly from here."""
+        return {
+            "history": self._history.copy(),
+            "delay": self._delay.astype(np.float64),
+            "sent": self._sent.copy(),
+            "velocity": self._velocity.copy(),
+        }
+
+    def restore(self, snapshot: dict[str, Array]) -> None:
+        """Go back to a snapshot taken between two decisions."""
+        self._history, self._sent = snapshot["history"].copy(), snapshot["sent"].copy()
+        self._velocity = snapshot["velocity"].copy()
+        self._delay = snapshot["delay"].astype(np.intp)

@@ -1,0 +1,108 @@
+"""Policy networks: an MLP and an entity-attention network behind one interface.
+
+Both read the same observation vector; the attention network cuts it into one token per entity. Normalisation is part of
+the network, so that what is exported is what was trained.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+ARCHITECTURES = ("mlp", "attention")
+
+
+class Normaliser(nn.Module):
+    """Running mean and variance of its input, frozen outside `update`."""
+
+    mean: torch.Tensor
+    var: torch.Tensor
+    count: torch.Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("var", torch.ones(size))
+        self.register_buffer("count", torch.tensor(1e-4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise (..., size) and clip at ten standard deviations."""
+        return torch.clamp((x - self.mean) / torch.sqrt(self.var + 1e-5), -10.0, 10.0)
+
+    @torch.no_grad()
+    def update(self, x: torch.Tensor) -> None:
+        """Take in samples (n, size) (Chan et al., parallel variance)."""
+        count, mean, var = float(len(x)), x.mean(0), x.var(0, unbiased=False)
+        total = self.count + count
+        delta = mean - self.mean
+        self.var.copy_((self.var * self.count + var * count + delta**2 * self.count * count / total) / total)
+        self.mean.add_(delta * count / total)
+        self.count.copy_(total)
+
+
+def mlp(sizes: Sequence[int]) -> nn.Sequential:
+    """Linear layers of the given sizes, each followed by ELU."""
+    layers: list[nn.Module] = []
+    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(a, b), nn.ELU()]
+    return nn.Sequential(*layers)
+
+
+class EntityAttention(nn.Module):
+    """Attention over entities.
+
+    Args:
+        tokens: indices of each entity's numbers in the input; the first entity is the agent itself.
+        width: of a token.
+        heads: attention heads.
+        layers: attention layers.
+    """
+
+    def __init__(self, tokens: Sequence[Sequence[int]], width: int = 96, heads: int = 4, layers: int = 2) -> None:
+        super().__init__()
+        self._tokens = [list(t) for t in tokens]
+        self.embed = nn.ModuleList(nn.Linear(len(t), width) for t in tokens)
+        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, activation="relu", batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.out = nn.Sequential(nn.Linear(width, 128), nn.ELU())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, inputs) -> (n, 128)."""
+        tokens = torch.stack([e(x[:, t]) for e, t in zip(self.embed, self._tokens, strict=True)], dim=1)
+        return self.out(self.encoder(tokens)[:, 0])
+
+
+class ActorCritic(nn.Module):
+    """Actor on what the robot sees, critic on what the simulator knows; input is [actor part | critic part].
+
+    Args:
+        n_actor: numbers for the actor.
+        n_critic: numbers for the critic.
+        architecture: of the actor, one of `ARCHITECTURES`; the critic is always an MLP.
+        tokens: entities of the actor's part.
+    """
+
+    def __init__(self, n_actor: int, n_critic: int, architecture: str, tokens: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.n_actor = n_actor
+        self.latent_dim_pi, self.latent_dim_vf = 128, 128
+        self.actor_normaliser, self.critic_normaliser = Normaliser(n_actor), Normaliser(n_critic)
+        self.actor = EntityAttention(tokens) if architecture == "attention" else mlp([n_actor, 256, 256, 128])
+        self.critic = mlp([n_critic, 256, 256, 128])
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents of actor and critic."""
+        return self.forward_actor(x), self.forward_critic(x)
+
+    def forward_actor(self, x: torch.Tensor) -> torch.Tensor:
+        """Latent of the actor, (n, 128)."""
+        return self.actor(self.actor_normaliser(x[:, : self.n_actor]))
+
+    def forward_critic(self, x: torch.Tensor) -> torch.Tensor:
+        """Latent of the critic, (n, 128)."""
+        return self.critic(self.critic_normaliser(x[:, self.n_actor :]))
+
+    def update_normalisers(self, x: torch.Tensor) -> None:
+        """Take in a rollout's observations (n, n_actor + n_critic)."""
+        self.actor_normaliser.update(x[:, : self.n_actor])
+        self.critic_normaliser.update(x[:, self.n_actor :])

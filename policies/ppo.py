@@ -1,0 +1,300 @@
+"""Training with SB3's PPO on a batch environment: resumable, deterministic for a seed."""
+
+import dataclasses
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.policies import ActorCriticPolicy
+from tqdm import tqdm
+
+from horseshoe import configuration
+from horseshoe.errors import HorseshoeError
+from horseshoe.policies.networks import ActorCritic
+from horseshoe.policies.vec_env import AgentVecEnv
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Training settings.
+
+    Attributes:
+        env: Gymnasium id.
+        env_config: overrides of the environment's configuration.
+        architecture: of the actor.
+        n_envs: environments side by side.
+        n_steps: decisions of a rollout.
+        decisions: how many environment decisions to train for.
+        seed: of everything.
+        gamma: discount a decision.
+        kl: update size the step size is adapted to.
+        full_level: success rate on whole starts at which the curriculum is over.
+        save_every: updates between two checkpoints.
+    """
+
+    env: str
+    env_config: dict[str, Any] = field(default_factory=dict)
+    architecture: Literal["mlp", "attention"] = "mlp"
+    n_envs: int = field(default=256, metadata={"range": (1, 65536)})
+    n_steps: int = field(default=32, metadata={"range": (1, 4096)})
+    decisions: int = field(default=8_000_000, metadata={"range": (1, 10**10)})
+    seed: int = 0
+    gamma: float = field(default=0.95, metadata={"range": (0.5, 0.9999)})
+    gae_lambda: float = field(default=0.92, metadata={"range": (0.0, 1.0)})
+    epochs: int = field(default=4, metadata={"range": (1, 100)})
+    minibatch: int = field(default=4096, metadata={"range": (1, 10**6)})
+    learning_rate: float = field(default=5e-4, metadata={"range": (1e-7, 1.0)})
+    kl: float = field(default=0.012, metadata={"range": (1e-4, 1.0)})
+    entropy: float = field(default=0.001, metadata={"range": (0.0, 1.0)})
+    initial_std: float = field(default=0.35, metadata={"range": (0.01, 2.0)})
+    full_level: float = field(default=0.8, metadata={"range": (0.01, 1.0)})
+    save_every: int = field(default=20, metadata={"range": (1, 10**6)})
+
+
+class SharedPolicy(ActorCriticPolicy):
+    """SB3's actor-critic with our networks; `networks` holds their arguments."""
+
+    def __init__(self, *args: Any, networks: dict[str, Any], **kwargs: Any) -> None:
+        self._networks = networks
+        super().__init__(*args, **kwargs)
+
+    def _build_mlp_extractor(self) -> None:
+        self.mlp_extractor = ActorCritic(**self._networks)  # type: ignore[assignment]
+
+
+class _Progress(BaseCallback):
+    """Curriculum, step size, learning curve, checkpoints and the progress bar."""
+
+    def __init__(self, config: TrainConfig, folder: Path, started: dict[str, Any]) -> None:
+        super().__init__()
+        self.config, self.folder = config, folder
+        self.curve: list[dict[str, float]] = started.get("curve", [])
+        self.success = float(started.get("success", 0.0))
+        self.rate = float(started.get("learning_rate", config.learning_rate))
+        self.updates = int(started.get("updates", 0))
+        self.seconds = float(started.get("seconds", 0.0))
+        self._clock = time.monotonic()
+        self.bar: Any = None
+
+    def _on_training_start(self) -> None:
+        done = self.model.num_timesteps // self._env.robots
+        self.bar = tqdm(total=self.config.decisions, initial=done, unit=" decisions", smoothing=0.05)
+        self.model.lr_schedule = lambda _: self.rate
+        self._set_level()
+
+    @property
+    def _env(self) -> AgentVecEnv:
+        return self.model.env  # type: ignore[return-value]
+
+    def _on_rollout_start(self) -> None:
+        if self.model._n_updates == 0 or not self.model.logger.name_to_value.get("train/approx_kl"):
+            return
+        # Here an update has just ended: adapt, count, save. The next rollout starts from exactly this state.
+        kl = self.model.logger.name_to_value["train/approx_kl"]
+        if kl > 2 * self.config.kl:
+            self.rate = max(self.rate / 1.5, 5e-5)
+        elif kl < self.config.kl / 2:
+            self.rate = min(self.rate * 1.5, 1e-3)
+        self.updates += 1
+        self._set_level()
+        self.model.policy.mlp_extractor.update_normalisers(
+            torch.as_tensor(self.model.rollout_buffer.observations.reshape(-1, self._env.n_actor + self._env.n_critic))
+        )
+        if self.updates % self.config.save_every == 0:
+            self._account()
+            save(self.model, self, self.folder)
+
+    def _set_level(self) -> None:
+        self._env.env.set_level(min(self.success / self.config.full_level, 1.0))
+
+    def _account(self) -> None:
+        now = time.monotonic()
+        self.seconds, self._clock = self.seconds + now - self._clock, now
+
+    def _on_rollout_end(self) -> None:
+        finished, self._env.finished = self._env.finished, []
+        if not finished:
+            return
+        whole = np.concatenate([f["whole"] for f in finished])
+        success = np.concatenate([f["success"] for f in finished])
+        if whole.any():
+            weight = min(int(whole.sum()) / 300, 1.0)
+            self.success += weight * (float(success[whole].mean()) - self.success)
+        self._account()
+        decisions = self.model.num_timesteps // self._env.robots
+        std = float(self.model.policy.log_std.detach().exp().mean())
+        point = {
+            "seconds": round(self.seconds, 1),
+            "decisions": decisions,
+            "success": round(self.success, 4),
+            "assisted_success": round(float(success[~whole].mean()) if (~whole).any() else self.success, 4),
+            "level": round(self._env.env.level, 3),
+            "std": round(std, 4),
+            "learning_rate": self.rate,
+            "reward": round(float(self.model.rollout_buffer.rewards.mean()), 4),
+        }
+        self.curve.append(point)
+        for key, value in point.items():
+            self.logger.record(f"rollout/{key}", value)
+        self.bar.update(decisions - self.bar.n)
+        self.bar.set_postfix(success=f"{self.success:.1%}", level=f"{point['level']:.2f}", std=f"{std:.2f}")
+
+    def _on_training_end(self) -> None:
+        self.bar.close()
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def _optimizer_arrays(model: PPO) -> dict[str, np.ndarray]:
+    state = model.policy.optimizer.state_dict()["state"]
+    return {f"{i}.{k}": v.numpy() for i, values in state.items() for k, v in values.items()}
+
+
+def save(model: PPO, progress: _Progress, folder: Path) -> None:
+    """Write a checkpoint from which `train` goes on exactly; the previous one is replaced in one step."""
+    env: AgentVecEnv = model.env  # type: ignore[assignment]
+    arrays = {f"policy.{k}": v.numpy() for k, v in model.policy.state_dict().items()}
+    arrays |= {f"optimizer.{k}": v for k, v in _optimizer_arrays(model).items()}
+    arrays |= {f"env.{k}": v for k, v in env.env.snapshot().items()}
+    arrays["last_obs"] = model._last_obs  # type: ignore[assignment]
+    arrays["last_starts"] = model._last_episode_starts.astype(np.float32)  # type: ignore[union-attr]
+    arrays["torch_rng"] = torch.get_rng_state().numpy()
+    arrays["numpy_rng"] = np.asarray(np.random.get_state()[1])  # SB3 shuffles minibatches with NumPy's global state
+    arrays["numpy_rng_position"] = np.asarray(np.random.get_state()[2])
+    state = {
+        "timesteps": model.num_timesteps,
+        "n_updates": model._n_updates,
+        "curve": progress.curve,
+        "success": progress.success,
+        "learning_rate": progress.rate,
+        "updates": progress.updates,
+        "seconds": progress.seconds,
+    }
+    temporary = folder / "checkpoint.tmp"
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary, metadata={"state": json.dumps(state)})
+    os.replace(temporary, folder / "checkpoint.safetensors")
+
+
+def _state(file: Path) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    with safe_open(file, "np") as f:
+        return json.loads(f.metadata()["state"])
+
+
+def load_policy(model: PPO, file: Path) -> None:
+    """Take the weights of a checkpoint."""
+    arrays = load_file(file)
+    state = {k.removeprefix("policy."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("policy.")}
+    model.policy.load_state_dict(state)
+
+
+def _restore(model: PPO, file: Path) -> dict[str, Any]:
+    env: AgentVecEnv = model.env  # type: ignore[assignment]
+    arrays, state = load_file(file), _state(file)
+    load_policy(model, file)
+    slots = model.policy.optimizer.state_dict()
+    for key, value in arrays.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            slots["state"].setdefault(int(index), {})[name] = torch.from_numpy(value.copy())
+    model.policy.optimizer.load_state_dict(slots)
+    env.env.restore({k.removeprefix("env."): v for k, v in arrays.items() if k.startswith("env.")})
+    model._last_obs = arrays["last_obs"]
+    model._last_episode_starts = arrays["last_starts"].astype(bool)
+    model.num_timesteps, model._n_updates = state["timesteps"], state["n_updates"]
+    torch.set_rng_state(torch.from_numpy(arrays["torch_rng"]))
+    np.random.set_state(("MT19937", arrays["numpy_rng"], int(arrays["numpy_rng_position"]), 0, 0.0))
+    return state
+
+
+def build(config: TrainConfig, n_threads: int = 2) -> PPO:
+    """Environment and learner of a configuration, untrained."""
+    torch.set_num_threads(1)  # two threads on a busy two-core machine are slower than one
+    kwargs: dict[str, Any] = {"config": config.env_config} if config.env_config else {}
+    env = gym.make_vec(
+        f"horseshoe.sim:{config.env}",
+        num_envs=config.n_envs,
+        vectorization_mode="vector_entry_point",
+        seed=config.seed,
+        n_threads=n_threads,
+        **kwargs,
+    )
+    agents = AgentVecEnv(env, config.gamma)
+    tokens = list(agents.env.observer.fields.tokens().values())
+    model = PPO(
+        SharedPolicy,
+        agents,
+        learning_rate=config.learning_rate,
+        n_steps=config.n_steps,
+        batch_size=config.minibatch,
+        n_epochs=config.epochs,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+        ent_coef=config.entropy,
+        vf_coef=0.5,
+        max_grad_norm=1.0,
+        policy_kwargs={
+            "networks": {
+                "n_actor": agents.n_actor,
+                "n_critic": agents.n_critic,
+                "architecture": config.architecture,
+                "tokens": tokens,
+            },
+            "log_std_init": float(np.log(config.initial_std)),
+        },
+        seed=config.seed,
+        device="cpu",
+    )
+    return model
+
+
+def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_threads: int = 2) -> PPO:
+    """Train, or go on where the checkpoint in `folder` ends.
+
+    Args:
+        config: settings; they must be those of the checkpoint, `decisions` aside.
+        folder: run folder for `train.yaml`, checkpoint and TensorBoard events.
+        initial: a checkpoint whose weights to start a new run from.
+        n_threads: physics threads.
+
+    Raises:
+        HorseshoeError: the folder holds a run with other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    recorded = folder / "train.yaml"
+    if recorded.exists():
+        before = configuration.load(TrainConfig, recorded)
+        for f in dataclasses.fields(TrainConfig):
+            if f.name != "decisions" and getattr(before, f.name) != getattr(config, f.name):
+                raise HorseshoeError(
+                    f"{recorded}: {f.name} is {getattr(before, f.name)!r} there, {getattr(config, f.name)!r} here; "
+                    "give another --run folder or the same settings"
+                )
+    configuration.save_yaml(config, recorded)
+    model = build(config, n_threads)
+    checkpoint, started = folder / "checkpoint.safetensors", {}
+    if checkpoint.exists():
+        started = _restore(model, checkpoint)
+    elif initial is not None:
+        load_policy(model, initial)
+    model.set_logger(configure(str(folder), ["tensorboard"]))
+    progress = _Progress(config, folder, started)
+    robots = model.env.robots  # type: ignore[union-attr]
+    left = config.decisions * robots - model.num_timesteps
+    if left > 0:
+        model.learn(left, callback=progress, reset_num_timesteps=False)
+        progress._account()
+        save(model, progress, folder)
+    return model

@@ -1,0 +1,90 @@
+"""A thin Stable-Baselines3 `VecEnv` over a Horseshoe vector environment: every robot is an agent."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+
+class AgentVecEnv(VecEnv):
+    """n_envs x n_robots agents that share one policy.
+
+    Observations are [what the robot sees | what the critic may know]. A success ends an episode; because staying in
+    success would go on earning, the last reward is continued for ever at the discount rate.
+
+    Args:
+        env: a vector environment with a robot axis, `privileged()` and per-robot rewards in `info`.
+        gamma: discount of the learner.
+        reward_scale: multiplies all rewards.
+    """
+
+    def __init__(self, env: gym.vector.VectorEnv, gamma: float, reward_scale: float = 0.1) -> None:
+        self.env: Any = env.unwrapped
+        self._gamma, self._reward_scale = gamma, reward_scale
+        robots, self.n_actor = env.single_observation_space.shape  # type: ignore[misc]
+        self.robots = robots
+        env.reset(seed=0)
+        self.n_critic = self.env.privileged().shape[-1]
+        space = gym.spaces.Box(-np.inf, np.inf, (self.n_actor + self.n_critic,), np.float32)
+        action = gym.spaces.Box(-1.0, 1.0, (env.single_action_space.shape[-1],), np.float32)  # type: ignore[index]
+        super().__init__(env.num_envs * robots, space, action)
+        self.finished: list[dict[str, np.ndarray]] = []  # outcomes since the last look
+        self._actions = np.zeros((self.num_envs, *action.shape))
+        self._seed: int | None = 0
+
+    def _flat(self, observation: np.ndarray, privileged: np.ndarray) -> np.ndarray:
+        return np.concatenate([observation, privileged], axis=-1).reshape(self.num_envs, -1)
+
+    def reset(self) -> np.ndarray:
+        """Start all environments; a seed given before applies once."""
+        observation, _ = self.env.reset(seed=self._seed)
+        self._seed = None
+        return self._flat(observation, self.env.privileged())
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Keep the actions for `step_wait`."""
+        self._actions = actions.reshape(-1, self.robots, actions.shape[-1])
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step every environment."""
+        observation, _, terminated, truncated, info = self.env.step(self._actions)
+        reward = info["arm_reward"] * self._reward_scale
+        done = terminated | truncated
+        infos: list[dict[str, Any]] = [{}] * self.num_envs
+        if done.any():
+            success = info["success"]
+            reward = np.where(success[:, None], reward / (1 - self._gamma), reward)
+            final = self._flat(info["final_obs"], info["final_privileged"])
+            for agent in np.flatnonzero(np.repeat(done, self.robots)):
+                cut = bool(truncated[agent // self.robots])
+                infos[agent] = {"terminal_observation": final[agent], "TimeLimit.truncated": cut}
+            self.finished.append({k: info[k][done] for k in ("outcome", "whole", "steps", "success")})
+        flat = self._flat(observation, self.env.privileged())
+        return flat, reward.reshape(-1).astype(np.float32), np.repeat(done, self.robots), infos
+
+    def seed(self, seed: int | None = None) -> list[int | None]:  # type: ignore[override]
+        """Seed the next reset."""
+        self._seed = seed
+        return [seed] * self.num_envs
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """The attribute, the same for every agent."""
+        return [getattr(self.env, attr_name)] * self.num_envs
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Set an attribute of the vector environment."""
+        setattr(self.env, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        """Call a method of the vector environment."""
+        return [getattr(self.env, method_name)(*args, **kwargs)]
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """Agents carry no wrappers."""
+        return [False] * self.num_envs

@@ -1,0 +1,291 @@
+"""The assembly environments: natively vectorised, and a single one made of it."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from horseshoe import configuration
+from horseshoe.action_path import ActionConfig, ActionPath
+from horseshoe.hardware import xarm6
+from horseshoe.sim.assembly import blueprint as blueprints
+from horseshoe.sim.assembly import cell as cells
+from horseshoe.sim.assembly.perception import NoiseConfig, Perception, true_scene
+from horseshoe.sim.assembly.scene import FIELDS, Assignment, SceneObserver
+from horseshoe.sim.assembly.starts import StartConfig, Starts, StartSampler
+from horseshoe.sim.assembly.task import OUTCOMES, Task, TaskConfig
+from horseshoe.sim.assembly.world import TICK, BatchWorld, PhysicsRange
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+def default_action_config() -> ActionConfig:
+    """Action path of the xArm6 at the simulator's tick rate."""
+    return ActionConfig(
+        joint_lower=tuple(xarm6.JOINT_LOWER.tolist()),
+        joint_upper=tuple(xarm6.JOINT_UPPER.tolist()),
+        tick_rate=round(1 / TICK),
+    )
+
+
+@dataclass(frozen=True)
+class AssemblyConfig:
+    """Everything that defines an assembly environment."""
+
+    blueprint: str = "u_shape"
+    cell: str | None = None
+    action: ActionConfig = field(default_factory=default_action_config)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    physics: PhysicsRange = field(default_factory=PhysicsRange)
+    starts: StartConfig = field(default_factory=StartConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+
+
+TRAINING_PHYSICS = PhysicsRange(
+    mass=(0.6, 1.8),
+    size=(0.98, 1.02),
+    pad_friction=(0.7, 1.3),
+    table_friction=(0.25, 0.6),
+    servo_stiffness=(0.5, 1.3),
+    servo_damping=(0.7, 1.4),
+    servo_lag=(0.01, 0.08),
+    finger_force=(15.0, 35.0),
+    magnet=(0.85, 1.15),
+)
+
+
+class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
+    """n_envs cells; observations and actions carry an arm axis.
+
+    Observation: float32 (n_envs, n_arms, FIELDS.size). Action: [-1, 1], (n_envs, n_arms, 7): six joint deltas and the
+    gripper (+1 open). Reward: mean of the arms' (n_envs,); `info["arm_reward"]` (n_envs, n_arms) and the unscaled terms
+    under `info["terms"]`. Finished episodes reset in the same step; `info["final_obs"]`, `info["outcome"]` (index into
+    `task.OUTCOMES`) and `info["whole"]` (True for starts of the whole task) describe them.
+
+    Args:
+        num_envs: number of cells.
+        config: what the environment is.
+        n_threads: C++ threads of the physics.
+        pool: number of differently randomised models.
+        start_batch: how many starts are drawn at a time.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.SAME_STEP}
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        config: AssemblyConfig | None = None,
+        n_threads: int = 2,
+        pool: int = 256,
+        start_batch: int = 1024,
+        seed: int = 0,
+        render_mode: str | None = None,
+    ) -> None:
+        self.config = config or AssemblyConfig(physics=TRAINING_PHYSICS)
+        self.num_envs, self.render_mode = num_envs, render_mode
+        self.cell = cells.load(self.config.cell)
+        self.blueprint = blueprints.load(self.config.blueprint)
+        self.n_arms = len(self.cell.arms)
+        self.world = BatchWorld(
+            self.cell, self.blueprint, num_envs, self.config.physics, min(pool, max(num_envs, 16)), seed, n_threads
+        )
+        self.observer = SceneObserver(self.cell, self.blueprint)
+        self.path = ActionPath(self.config.action, num_envs, self.n_arms, xarm6.jacobian)
+        self.task = Task(self.config.task, self.observer, self.world.magnets, self.config.action.decision_rate)
+        self.sampler = StartSampler(self.cell, self.blueprint)
+        self.start_config = self.config.starts
+        self._start_batch = max(start_batch, num_envs)
+        self.horizon = round(self.config.task.horizon * self.config.action.decision_rate)
+        self.single_observation_space = gym.spaces.Box(-np.inf, np.inf, (self.n_arms, FIELDS.size), np.float32)
+        self.single_action_space = gym.spaces.Box(-1.0, 1.0, (self.n_arms, 7), np.float32)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._scales = dataclasses.asdict(self.config.task.rewards)
+        self.rng = np.random.default_rng(seed)
+        self.perception = Perception(self.config.noise, self.world, self.rng)
+        self.steps = np.zeros(num_envs, dtype=np.intp)
+        self.assignment = Assignment(np.zeros((num_envs, self.n_arms), dtype=np.intp))
+        self.whole: Mask = np.zeros(num_envs, dtype=bool)
+        self.level = 1.0
+        self._pool: Starts | None = None
+        self._next = 0
+        self._renderer: Any = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        """Start every environment anew; the same seed gives the same episodes."""
+        if seed is not None:
+            self.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+            self._pool = None
+        self._begin(np.ones(self.num_envs, dtype=bool))
+        return self._observe(), {}
+
+    def step(self, actions: Array) -> tuple[Array, Array, Mask, Mask, dict[str, Any]]:
+        """Advance by one decision.
+
+        Raises:
+            HorseshoeError: actions of a wrong shape or with NaN; nothing has moved then.
+        """
+        actions = np.asarray(actions, dtype=np.float64)
+        noise = self.rng.normal(0, 1, (self.num_envs, self.n_arms, 7)) * self.config.noise.action * self.perception.scale
+        noise[..., 6] = 0.0
+        wanted = np.clip(actions, -1, 1) if actions.shape == noise.shape else actions
+        moved = self.observer.unmirror(wanted + noise, self.assignment) if wanted.shape == noise.shape else wanted
+        targets = self.path.decision(moved, self.world.state().q)
+        self.world.advance(targets)
+        self.steps += 1
+        state = self.world.state()
+        terms, outcome = self.task.judge(
+            state, self.path.target, wanted, self.assignment, self.world.diverged, self.steps >= self.horizon
+        )
+        arm_reward = sum(self._scales[name] * value for name, value in terms.items())
+        arm_reward = np.where(np.isfinite(arm_reward), arm_reward, 0.0)
+        late = self.steps >= self.horizon
+        done = outcome > 0
+        named = {name: i for i, name in enumerate(OUTCOMES)}
+        failed = np.isin(outcome, [named["diverged"], named["flew_off"], named["collision"]])
+        success = outcome == named["success"]
+        terminated, truncated = success | failed, done & late & ~(success | failed)
+        info: dict[str, Any] = {"arm_reward": arm_reward, "terms": terms, "outcome": outcome, "success": success}
+        if done.any():
+            info["whole"], info["steps"] = self.whole.copy(), self.steps.copy()
+            info["final_obs"] = self._observe()
+            info["final_privileged"] = self.privileged()
+            self._begin(done)
+        return self._observe(), arm_reward.mean(1), terminated, truncated, info
+
+    def privileged(self) -> Array:
+        """What only a critic in training may see: the true scene and physics, float32 (n_envs, n_arms, PRIVILEGED)."""
+        true = self.observer.observe(true_scene(self.world.state(), self.path.target), self.assignment)
+        n = self.num_envs
+        latched = self.world.magnets.latched
+        pair = np.maximum(self.assignment.pair, 0)
+        own = latched[np.arange(n)[:, None], pair] & (self.assignment.pair >= 0)
+        extra = np.stack(
+            [
+                own,
+                latched.any(1)[:, None] & ~own,
+                self.task.held,
+                np.repeat(self.path.delay[:, None], self.n_arms, 1),
+                np.repeat(self.world.lag[:, None], self.n_arms, 1),
+            ],
+            axis=-1,
+        )
+        return np.concatenate([true, extra], axis=-1).astype(np.float32)
+
+    def set_level(self, level: float) -> None:
+        """Difficulty of coming episodes: 0 is the easiest of the curriculum, 1 is as configured.
+
+        Noise and delay grow from a third, the share of assisted starts shrinks to a third.
+        """
+        if abs(level - self.level) < 0.02 and level not in (0.0, 1.0):
+            return
+        if level != self.level:
+            self.level = level
+            self.perception.scale = 1 / 3 + 2 / 3 * level
+            if self.config.starts.assisted:
+                assisted = self.config.starts.assisted * (1 - 2 / 3 * level)
+                self.start_config, self._pool = dataclasses.replace(self.config.starts, assisted=assisted), None
+
+    def snapshot(self) -> dict[str, Array]:
+        """Everything `restore` needs to go on exactly from here, as arrays."""
+        parts = {"world": self.world, "path": self.path, "perception": self.perception, "task": self.task}
+        flat = {f"{name}.{key}": v for name, part in parts.items() for key, v in part.snapshot().items()}
+        flat |= {"steps": self.steps, "pair": self.assignment.pair, "whole": self.whole, "level": np.array(self.level)}
+        flat |= {f"pool.{f.name}": getattr(self._pool, f.name) for f in dataclasses.fields(Starts) if self._pool}
+        flat["next"] = np.array(self._next)
+        state = json.dumps(self.rng.bit_generator.state).encode()
+        return {**{k: np.asarray(v) for k, v in flat.items()}, "rng": np.frombuffer(state, np.uint8)}
+
+    def restore(self, snapshot: dict[str, Array]) -> None:
+        """Go back to a snapshot of an environment made with the same arguments."""
+        parts = {"world": self.world, "path": self.path, "perception": self.perception, "task": self.task}
+        for name, part in parts.items():
+            part.restore({k.partition(".")[2]: v for k, v in snapshot.items() if k.startswith(f"{name}.")})
+        self.set_level(float(snapshot["level"]))
+        self.steps = snapshot["steps"].copy()
+        self.assignment = Assignment(snapshot["pair"].copy())
+        self.whole = snapshot["whole"].astype(bool)
+        pool = {k.partition(".")[2]: v for k, v in snapshot.items() if k.startswith("pool.")}
+        self._pool, self._next = Starts(**pool) if pool else None, int(snapshot["next"])
+        self.rng.bit_generator.state = json.loads(snapshot["rng"].tobytes())
+
+    def _begin(self, mask: Mask) -> None:
+        k = int(mask.sum())
+        starts = self._take(k)
+        model = self.rng.integers(len(self.world.models), size=k)
+        self.world.reset(mask, model, starts.q, starts.opening, starts.position, starts.quaternion)
+        delay = self.rng.uniform(*self.config.noise.delay, k) * self.perception.scale
+        self.path.reset(starts.q, starts.command, delay, mask)
+        self.perception.reset(mask)
+        self.task.reset(mask)
+        self.steps[mask] = 0
+        self.whole[mask] = starts.whole
+        # The roles are decided on what is seen at the start, as on the robot.
+        scene = true_scene(self.world.state(), self.path.target)
+        self.assignment.pair[mask] = self.observer.assign(scene).pair[mask]
+
+    def _take(self, k: int) -> Starts:
+        if self._pool is None or self._next + k > len(self._pool):
+            self._pool = self.sampler.sample(self.rng, max(self._start_batch, k), self.start_config)
+            self._next = 0
+        taken = self._pool.take(np.arange(self._next, self._next + k))
+        self._next += k
+        return taken
+
+    def _observe(self) -> Array:
+        scene = self.perception.perceive(self.path.target)
+        return self.observer.observe(scene, self.assignment).astype(np.float32)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Free the renderer."""
+        self._renderer = None
+
+
+def make_vector(num_envs: int = 1, blueprint: str = "u_shape", **kwargs: Any) -> AssemblyVectorEnv:
+    """Entry point of `gymnasium.make_vec`; `config` (an `AssemblyConfig` or a mapping) overrides the blueprint."""
+    config = kwargs.pop("config", None)
+    if config is None:
+        config = AssemblyConfig(blueprint=blueprint, physics=TRAINING_PHYSICS)
+    elif isinstance(config, dict):
+        config = configuration.load(AssemblyConfig, {"blueprint": blueprint, **config})
+    return AssemblyVectorEnv(num_envs, config, **kwargs)
+
+
+class AssemblyEnv(gym.Env[Array, Array]):
+    """One cell: `AssemblyVectorEnv` without the axis of environments."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 25}
+
+    def __init__(self, blueprint: str = "u_shape", render_mode: str | None = None, **kwargs: Any) -> None:
+        self.render_mode = render_mode
+        self.vector = make_vector(1, blueprint, **{"n_threads": 1, "pool": 16, "start_batch": 16, **kwargs})
+        self.observation_space = self.vector.single_observation_space
+        self.action_space = self.vector.single_action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        """Start an episode; the same seed gives the same one."""
+        super().reset(seed=seed)
+        observation, _ = self.vector.reset(seed=seed)
+        return observation[0], {}
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Advance by one decision."""
+        observation, reward, terminated, truncated, info = self.vector.step(np.asarray(action)[None])
+        done = bool(terminated[0] or truncated[0])
+        last = info["final_obs"] if done else observation
+        terms = {name: float(value.mean()) for name, value in info["terms"].items()}
+        return (
+            last[0],
+            float(reward[0]),
+            bool(terminated[0]),
+            bool(truncated[0]),
+            {"outcome": OUTCOMES[info["outcome"][0]], "terms": terms},
+        )

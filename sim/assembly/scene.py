@@ -1,0 +1,238 @@
+"""The scene as a policy sees it: who serves which connection, and the observation of every arm.
+
+Each arm sees the scene from its own base, so that both arms are the same agent. A reflection in the arm's x-z plane
+makes a structure's left socket its right one; arms that serve a right-hand socket see (and act in) the reflected scene,
+so that all weights are shared between left and right too.
+"""
+
+from dataclasses import dataclass
+from itertools import permutations, product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from horseshoe.hardware import xarm6
+from horseshoe.observation import Field, FieldSet
+from horseshoe.sim.assembly.blueprint import Blueprint
+from horseshoe.sim.assembly.cell import Cell
+from horseshoe.sim.assembly.magnets import matrices, rotation_angle
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+MIRROR_JOINTS = (-1, 1, 1, -1, 1, -1)  # joints of the reflected arm
+MIRROR_ACTION = np.array([*MIRROR_JOINTS, 1], dtype=np.float64)
+_VECTOR = (1, -1, 1)
+
+
+def _signs(frame: tuple[int, ...], turned: tuple[int, ...]) -> tuple[int, ...]:
+    """Signs of the first two columns of a rotation after a reflection of its frame and of what it turns."""
+    return tuple(frame[row] * turned[column] for row in range(3) for column in range(2))
+
+
+# Tools are their own image in their x-z plane, blocks in their y-z plane.
+_TOOL = _signs(_VECTOR, (1, -1, 1))
+_BLOCK = _signs(_VECTOR, (-1, 1, 1))
+_BLOCK_TO_BLOCK = _signs((-1, 1, 1), (-1, 1, 1))
+REACH = 0.64  # furthest a tool that points down gets from the arm's base, over the table [m]
+GRASP_HEIGHT = -0.006  # of the tool centre point above the centre of the block it holds [m]
+
+FIELDS = FieldSet(
+    [
+        Field("joint_position", 6, "rad", "arm", MIRROR_JOINTS),
+        Field("command_error", 6, "rad", "arm", MIRROR_JOINTS),
+        Field("gripper_opening", 1, "m", "arm", (1,)),
+        Field("gripper_command", 1, "m", "arm", (1,)),
+        Field("tool_position", 3, "m", "arm", _VECTOR),
+        Field("tool_rotation", 6, "1", "arm", _TOOL),
+        Field("block_in_tool", 3, "m", "block", _VECTOR),
+        Field("block_rotation_in_tool", 6, "1", "block", _BLOCK),
+        Field("block_position", 3, "m", "block", _VECTOR),
+        Field("block_rotation", 6, "1", "block", _BLOCK),
+        Field("goal_error", 3, "m", "goal", _VECTOR),
+        Field("goal_error_in_tool", 3, "m", "goal", _VECTOR),
+        Field("goal_rotation_error", 6, "1", "goal", _BLOCK_TO_BLOCK),
+        Field("socket_block_from_tool", 3, "m", "goal", _VECTOR),
+        Field("socket_block_rotation", 6, "1", "goal", _BLOCK),
+        Field("serves", 1, "1", "goal", (1,)),
+        Field("other_tool_from_tool", 3, "m", "other", _VECTOR),
+        Field("other_tool_rotation", 6, "1", "other", _TOOL),
+        Field("other_opening", 1, "m", "other", (1,)),
+        Field("other_block_from_tool", 3, "m", "other", _VECTOR),
+        Field("other_goal_error", 3, "m", "other", _VECTOR),
+    ]
+)
+
+
+@dataclass
+class Scene:
+    """What is known of a batch of cells, world frame, SI units (R arms, B blocks).
+
+    q (n, R, 6); opening (n, R); position (n, B, 3); rotation (n, B, 3, 3); target: commanded joints and opening
+    (n, R, 7).
+    """
+
+    q: Array
+    opening: Array
+    position: Array
+    rotation: Array
+    target: Array
+
+
+@dataclass
+class Assignment:
+    """Which pair (row of `blueprint.pairs`) every arm serves, -1 for none, shape (n, R)."""
+
+    pair: Index
+
+
+def _options(blueprint: Blueprint, n_arms: int) -> Index:
+    """Every way to share the connections among the arms, one connection an arm: pair or -1, shape (K, n_arms)."""
+    by_connection = [np.flatnonzero(blueprint.pairs[:, 0] == c) for c in range(len(blueprint.connections))]
+    blocks = blueprint.magnet_block[blueprint.pairs[:, 2]]
+    options = []
+    served = min(n_arms, len(by_connection))
+    for connections in permutations(range(len(by_connection)), served):
+        for arms in permutations(range(n_arms), served):
+            if list(arms) != sorted(arms):
+                continue
+            for pairs in product(*(by_connection[c] for c in connections)):
+                if len({int(blocks[p]) for p in pairs}) == served:
+                    row = np.full(n_arms, -1)
+                    row[list(arms)] = pairs
+                    options.append(row)
+    return np.unique(np.array(options), axis=0)
+
+
+class SceneObserver:
+    """Turns scenes into one observation per arm; vectorised, and used with n = 1 on the robot.
+
+    Args:
+        cell: where the arms are.
+        blueprint: the blocks and wanted connections.
+    """
+
+    fields = FIELDS
+
+    def __init__(self, cell: Cell, blueprint: Blueprint) -> None:
+        self.cell, self.blueprint = cell, blueprint
+        self._options = _options(blueprint, len(cell.arms))
+        self._base = cell.base_poses
+        # An arm on a socket right of its block's middle sees the mirror image; only if the blueprint is its own image.
+        socket_x = blueprint.magnet_position[blueprint.pairs[:, 1], 0]
+        self._mirror_pair = np.append((socket_x > 1e-9) & _mirror_symmetric(blueprint), False)
+
+    def tool_poses(self, q: Array) -> Array:
+        """World poses of the tool centre points, shape (n, R, 4, 4), of joints (n, R, 6)."""
+        return self._base @ xarm6.forward_kinematics(q)
+
+    def assign(self, scene: Scene) -> Assignment:
+        """Share the connections: the arms together travel and turn least, and nobody reaches too far."""
+        bp, (n, arms) = self.blueprint, scene.q.shape[:2]
+        tool = self.tool_poses(scene.q)[..., :3, 3]
+        goal, off = self.goal_errors(scene, np.broadcast_to(np.arange(len(bp.pairs)), (n, len(bp.pairs))))
+        block = scene.position[:, bp.magnet_block[bp.pairs[:, 2]]]
+        turn = 0.1 * rotation_angle(off)
+        cost = np.zeros((n, arms, len(bp.pairs) + 1))
+        for r in range(arms):
+            base = self._base[r, :2, 3]
+            cost[:, r, :-1] = np.linalg.norm(block - tool[:, r, None], axis=-1) + np.linalg.norm(goal, axis=-1) + turn
+            for place in (block, block + goal):
+                excess = np.linalg.norm(place[..., :2] - base, axis=-1) - REACH
+                cost[:, r, :-1] += 20.0 * np.maximum(excess, 0.0)
+        total = sum(cost[:, r, self._options[:, r]] for r in range(arms))
+        return Assignment(self._options[np.asarray(total).argmin(1)])
+
+    def goal_errors(self, scene: Scene, pair: Index) -> tuple[Array, Array]:
+        """How far the accepted block of pairs (n, K) is from its place.
+
+        Returns:
+            Translation still to go, world [m], (n, K, 3); rotation still to go in the block's joined frame (n, K, 3, 3).
+        """
+        bp, rows = self.blueprint, np.arange(len(pair))[:, None]
+        _, socket, accepted = np.moveaxis(bp.pairs[pair], -1, 0)
+        first, second = bp.magnet_block[socket], bp.magnet_block[accepted]
+        base_rotation = scene.rotation[rows, first]
+        place = scene.position[rows, first] + (base_rotation @ bp.goal_position[pair][..., None])[..., 0]
+        frame = scene.rotation[rows, second] @ np.swapaxes(bp.goal_rotation[pair], -1, -2)
+        return place - scene.position[rows, second], np.swapaxes(frame, -1, -2) @ base_rotation
+
+    def mirrored(self, assignment: Assignment) -> NDArray[np.bool_]:
+        """Which arms see the mirror image, shape (n, R)."""
+        return self._mirror_pair[assignment.pair]
+
+    def observe(self, scene: Scene, assignment: Assignment) -> Array:
+        """Observation of every arm, shape (n, R, FIELDS.size)."""
+        bp, (n, arms) = self.blueprint, scene.q.shape[:2]
+        rows = np.arange(n)[:, None]
+        # An arm that serves nothing looks at what the other one serves, and is told so.
+        served = assignment.pair >= 0
+        pair = np.where(served, assignment.pair, assignment.pair.max(1, keepdims=True))
+        _, socket, accepted = np.moveaxis(bp.pairs[pair], -1, 0)
+        first, second = bp.magnet_block[socket], bp.magnet_block[accepted]
+        to_base = np.swapaxes(self._base[:, :3, :3], -1, -2)[None]  # world -> arm
+
+        def rotate(vector: Array) -> Array:
+            return (to_base @ vector[..., None])[..., 0]
+
+        tool = self.tool_poses(scene.q)
+        place, turned = tool[..., :3, 3], to_base @ tool[..., :3, :3]
+        to_tool = np.swapaxes(turned, -1, -2)
+        block = scene.position[rows, second]
+        frame = to_base @ scene.rotation[rows, second] @ np.swapaxes(bp.goal_rotation[pair], -1, -2)
+        goal, off = self.goal_errors(scene, pair)
+        goal, from_tool = rotate(goal), rotate(block - place)
+        other = np.roll(np.arange(arms), 1)  # the next arm; with one arm, itself
+        values = {
+            "joint_position": scene.q,
+            "command_error": scene.target[..., :6] - scene.q,
+            "gripper_opening": scene.opening[..., None],
+            "gripper_command": scene.target[..., 6:],
+            "tool_position": rotate(place - self._base[:, :3, 3]),
+            "tool_rotation": _columns(turned),
+            "block_in_tool": (to_tool @ from_tool[..., None])[..., 0],
+            "block_rotation_in_tool": _columns(to_tool @ frame),
+            "block_position": rotate(block - self._base[:, :3, 3]),
+            "block_rotation": _columns(frame),
+            "goal_error": goal,
+            "goal_error_in_tool": (to_tool @ goal[..., None])[..., 0],
+            "goal_rotation_error": _columns(off),
+            "socket_block_from_tool": rotate(scene.position[rows, first] - place),
+            "socket_block_rotation": _columns(to_base @ scene.rotation[rows, first]),
+            "serves": served[..., None].astype(np.float64),
+            "other_tool_from_tool": rotate(place[:, other] - place),
+            "other_tool_rotation": _columns(to_base @ tool[:, other, :3, :3]),
+            "other_opening": scene.opening[:, other, None],
+            "other_block_from_tool": rotate(block[:, other] - place),
+            "other_goal_error": rotate(self.goal_errors(scene, pair[:, other])[0]),
+        }
+        packed = FIELDS.pack(values)
+        return np.where(self.mirrored(assignment)[..., None], packed * FIELDS.mirror, packed)
+
+    def unmirror(self, action: Array, assignment: Assignment) -> Array:
+        """Actions of arms that see the mirror image, as the real joints must do them; (n, R, 7)."""
+        return np.where(self.mirrored(assignment)[..., None], action * MIRROR_ACTION, action)
+
+
+def scene_of(q: Array, opening: Array, position: Array, quaternion: Array, target: Array) -> Scene:
+    """Scene with orientations given as quaternions (w, x, y, z)."""
+    return Scene(q, opening, position, matrices(quaternion), target)
+
+
+def _columns(rotation: Array) -> Array:
+    """First two columns of rotation matrices, (..., 3, 3) -> (..., 6), row by row."""
+    return rotation[..., :2].reshape(*rotation.shape[:-2], 6)
+
+
+def _mirror_symmetric(blueprint: Blueprint) -> bool:
+    """Whether every block, magnets included, is its own image under x -> -x."""
+    flip = np.array([-1.0, 1.0, 1.0])
+    described = {
+        (m.block, m.polarity, *np.round(p, 6), *np.round(a, 6))
+        for m, p, a in zip(blueprint.magnets, blueprint.magnet_position + 0.0, blueprint.magnet_axis + 0.0, strict=True)
+    }
+    image = {
+        (m.block, m.polarity, *np.round(p * flip + 0.0, 6), *np.round(a * flip + 0.0, 6))
+        for m, p, a in zip(blueprint.magnets, blueprint.magnet_position, blueprint.magnet_axis, strict=True)
+    }
+    return described == image

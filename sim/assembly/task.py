@@ -1,0 +1,185 @@
+"""The assembly task: named reward terms, success and failure, all judged from the true state of the world."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from horseshoe.sim.assembly import magnets
+from horseshoe.sim.assembly.perception import true_scene
+from horseshoe.sim.assembly.scene import GRASP_HEIGHT, Assignment, SceneObserver
+from horseshoe.sim.assembly.world import WorldState
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+JOINED_DISTANCE = 0.004  # [m]
+JOINED_ANGLE = np.radians(6.0)
+REST_SPEED = 0.03  # [m/s]
+REST_TURN = 0.3  # [rad/s]
+REST_TIME = 0.5  # [s]
+OUTCOMES = ("running", "success", "diverged", "flew_off", "collision", "no_grasp", "dropped", "misaligned", "time_out")
+
+
+@dataclass(frozen=True)
+class RewardScales:
+    """What each named term is worth, per arm and decision."""
+
+    reach: float = 1.0
+    down: float = 0.3
+    parallel: float = 0.5
+    held: float = 0.7
+    place: float = 1.5
+    fit: float = 1.5
+    connected: float = 6.5  # more than all the terms above together, which it replaces
+    team: float = 1.0
+    action: float = -0.03
+    arm_contact: float = -0.5
+    table_contact: float = -0.3
+    push: float = -0.3
+    speed: float = -0.1
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """Task settings.
+
+    Attributes:
+        horizon: episode length [s].
+        rewards: scale of every reward term.
+        max_contact: force between the arms, or of an arm on the table, that ends an episode [N].
+    """
+
+    horizon: float = field(default=16.0, metadata={"range": (1.0, 120.0)})
+    rewards: RewardScales = field(default_factory=RewardScales)
+    max_contact: float = field(default=100.0, metadata={"range": (1.0, 1e4)})
+
+
+class Task:
+    """Judges a batch of cells.
+
+    Args:
+        config: settings.
+        observer: of the same cell and blueprint.
+        latches: the world's magnets.
+        decision_rate: [Hz].
+    """
+
+    def __init__(
+        self, config: TaskConfig, observer: SceneObserver, latches: magnets.Magnets, decision_rate: float
+    ) -> None:
+        self.config, self._observer, self._latches = config, observer, latches
+        self._rest_steps = int(np.ceil(REST_TIME * decision_rate - 1e-9))
+        n, arms = len(latches.latched), len(observer.cell.arms)
+        self.rest = np.zeros(n, dtype=np.intp)
+        self.ever_held: Mask = np.zeros((n, arms), dtype=bool)
+        self.held: Mask = np.zeros((n, arms), dtype=bool)
+
+    def reset(self, mask: Mask) -> None:
+        """Forget the episodes of mask (n,)."""
+        self.rest[mask] = 0
+        self.ever_held[mask] = self.held[mask] = False
+
+    def judge(
+        self, state: WorldState, target: Array, action: Array, assignment: Assignment, diverged: Mask, late: Mask
+    ) -> tuple[dict[str, Array], NDArray[np.intp]]:
+        """Reward terms and outcomes after a decision.
+
+        Args:
+            state: the world.
+            target: commanded joints and opening (n, R, 7).
+            action: what the policy asked for (n, R, 7).
+            assignment: who serves what.
+            diverged: where physics exploded (n,).
+            late: where the horizon is over (n,).
+
+        Returns:
+            Unscaled terms by name, each (n, R); index into `OUTCOMES` (n,), 0 where the episode goes on.
+        """
+        observer, bp = self._observer, self._observer.blueprint
+        scene = true_scene(state, target)
+        n, arms = state.q.shape[:2]
+        rows = np.arange(n)[:, None]
+        pair = np.where(assignment.pair >= 0, assignment.pair, 0)
+        serves = assignment.pair >= 0
+        block = bp.magnet_block[bp.pairs[pair, 2]]
+        size = np.array([b.size for b in bp.blocks])[block]
+        tool = observer.tool_poses(state.q)
+        frame, centre = scene.rotation[rows, block], state.position[rows, block]
+        grasp = centre + np.array([0.0, 0.0, GRASP_HEIGHT])
+        distance = np.linalg.norm(tool[..., :3, 3] - grasp, axis=-1)
+        along = np.abs((tool[..., :3, 1] * frame[..., :, 0]).sum(-1))
+        down = -tool[..., 2, 2]
+        snug = np.abs(state.opening - size[..., 0]) < 0.006
+        squeezed = target[..., 6] < size[..., 0] - 0.002
+        self.held = serves & (distance < 0.025) & (along > 0.85) & snug & squeezed
+        self.ever_held |= self.held
+        goal, off = observer.goal_errors(scene, pair)
+        error, turn = np.linalg.norm(goal, axis=-1), magnets.rotation_angle(off)
+        near = 0.5 * (1 - np.tanh(4 * error)) + 0.5 * (1 - np.tanh(1.2 * turn)) * np.exp(-error / 0.3)
+        latched = self._latches.latched
+        by_connection = bp.pairs[:, 0][None] == np.arange(len(bp.connections))[:, None]
+        done = (latched[:, None] & by_connection).any(-1)  # (n, C)
+        connected = serves & done[rows, bp.pairs[pair, 0]]
+        whole = done.all(1)
+        free = serves & ~connected
+        terms = {
+            "reach": (1 - np.tanh(5 * distance)) * free,
+            "down": np.clip(down, 0, 1) * free,
+            "parallel": along**2 * free,
+            "held": 1.0 * self.held * free,
+            "place": (0.3 + 0.7 * self.held) * near * free,
+            "fit": self.held * np.exp(-error / 0.03) * np.exp(-turn / 0.3) * free,
+            "connected": 1.0 * connected,
+            "team": np.repeat(1.0 * whole[:, None], arms, 1),
+            "action": (action**2).mean(-1),
+            "arm_contact": np.repeat(np.minimum(state.arm_contact / 20.0, 1.0)[:, None], arms, 1),
+            "table_contact": np.minimum(state.table_contact / 20.0, 1.0),
+            "push": np.minimum(np.linalg.norm(state.velocity[:, 0, :3], axis=-1) / 0.2, 1.0)[:, None] * ~connected,
+            "speed": (np.abs(state.qd) > 1.5).any(-1) * 1.0,
+        }
+        return terms, self._outcomes(state, whole, diverged, late, serves & ~connected)
+
+    def snapshot(self) -> dict[str, Array]:
+        """Everything `restore` needs to go on exactly from here."""
+        return {"rest": self.rest.copy(), "ever_held": self.ever_held.copy(), "held": self.held.copy()}
+
+    def restore(self, snapshot: dict[str, Array]) -> None:
+        """Go back to a snapshot."""
+        self.rest = snapshot["rest"].astype(np.intp)
+        self.ever_held, self.held = snapshot["ever_held"].astype(bool), snapshot["held"].astype(bool)
+
+    def joined(self, state: WorldState) -> Mask:
+        """Where every wanted connection is latched and the blocks really are in place, shape (n,)."""
+        distance, angle = self._latches.gaps(state.position, magnets.matrices(state.quaternion))
+        good = self._latches.latched & (distance < JOINED_DISTANCE) & (angle < JOINED_ANGLE)
+        connection = self._observer.blueprint.pairs[:, 0]
+        count = range(len(self._observer.blueprint.connections))
+        return np.stack([good[:, connection == c].any(1) for c in count], 1).all(1)
+
+    def _outcomes(
+        self, state: WorldState, whole: Mask, diverged: Mask, late: Mask, unserved: Mask
+    ) -> NDArray[np.intp]:
+        speed = np.linalg.norm(state.velocity[..., :3], axis=-1).max(1)
+        turning = np.linalg.norm(state.velocity[..., 3:], axis=-1).max(1)
+        joined = self.joined(state)
+        self.rest = np.where(joined & (speed < REST_SPEED) & (turning < REST_TURN), self.rest + 1, 0)
+        low = state.position[..., 2].min(1) < self._observer.cell.table.height - 0.02
+        far = (np.abs(state.position[..., :2]) > np.array(self._observer.cell.table.size) / 2).any((1, 2))
+        off = low | far | (state.position[..., 2].max(1) > 0.6) | (speed > 4.0)
+        collision = (state.arm_contact > self.config.max_contact) | (state.table_contact > self.config.max_contact).any(1)
+        # Why an episode ran out of time, judged by the arm that is furthest behind.
+        no_grasp = late & (unserved & ~self.ever_held).any(1)
+        dropped = late & (unserved & ~self.held & self.ever_held).any(1)
+        misaligned = late & ~whole
+        choices = [
+            (diverged, "diverged"),
+            (off, "flew_off"),
+            (collision, "collision"),
+            (self.rest >= self._rest_steps, "success"),
+            (no_grasp, "no_grasp"),
+            (dropped, "dropped"),
+            (misaligned, "misaligned"),
+            (late, "time_out"),
+        ]
+        return np.select([c for c, _ in choices], [OUTCOMES.index(name) for _, name in choices], 0)

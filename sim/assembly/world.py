@@ -1,0 +1,284 @@
+"""The batch world: many cells side by side in MuJoCo, advanced by `mujoco.rollout` in C++ threads."""
+
+from dataclasses import dataclass, fields, replace
+
+import mujoco
+import numpy as np
+from mujoco.rollout import Rollout
+from numpy.typing import NDArray
+
+from horseshoe.hardware import xarm6
+from horseshoe.sim.assembly import magnets, mjcf
+from horseshoe.sim.assembly.blueprint import Blueprint
+from horseshoe.sim.assembly.cell import Cell
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+TICK = mjcf.TIME_STEP  # one servo tick is one physics step [s]
+CHUNK = 5  # ticks between two looks at the magnets
+_SPEC = mujoco.mjtState.mjSTATE_CTRL | mujoco.mjtState.mjSTATE_XFRC_APPLIED | mujoco.mjtState.mjSTATE_EQ_ACTIVE
+_PER_ARM = xarm6.N_JOINTS + 2  # joints and slides
+
+
+@dataclass(frozen=True)
+class PhysicsRange:
+    """Ranges [low, high] of the physics that differ between environments; fields as in `mjcf.Physics`."""
+
+    mass: tuple[float, float] = (1.0, 1.0)
+    size: tuple[float, float] = (1.0, 1.0)
+    pad_friction: tuple[float, float] = (1.0, 1.0)
+    table_friction: tuple[float, float] = (0.4, 0.4)
+    servo_stiffness: tuple[float, float] = (1.0, 1.0)
+    servo_damping: tuple[float, float] = (1.0, 1.0)
+    servo_lag: tuple[float, float] = (0.03, 0.03)
+    joint_friction: tuple[float, float] = (0.0, 0.0)
+    finger_force: tuple[float, float] = (xarm6.GRIPPER_MAX_FORCE, xarm6.GRIPPER_MAX_FORCE)
+    magnet: tuple[float, float] = (1.0, 1.0)
+
+    def sample(self, rng: np.random.Generator) -> mjcf.Physics:
+        """Draw one cell's physics, uniformly."""
+        return mjcf.Physics(**{f.name: float(rng.uniform(*getattr(self, f.name))) for f in fields(self)})
+
+
+@dataclass
+class WorldState:
+    """What every engine reports of a batch of cells (R arms, B blocks); world frame, SI units.
+
+    q, qd: (n, R, 6); opening: distance between the pads (n, R); position (n, B, 3); quaternion (w, x, y, z)
+    (n, B, 4); velocity: linear (world) and angular (block) (n, B, 6); arm_contact: force between the arms [N] (n,);
+    table_contact: force between an arm and the table [N] (n, R).
+    """
+
+    q: Array
+    qd: Array
+    opening: Array
+    position: Array
+    quaternion: Array
+    velocity: Array
+    arm_contact: Array
+    table_contact: Array
+
+    def take(self, index: Array | Mask) -> "WorldState":
+        """The environments of an index, copied."""
+        return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+
+class BatchWorld:
+    """n_envs cells with physics of their own.
+
+    Args:
+        cell: where arms and table are.
+        blueprint: the blocks.
+        n_envs: number of cells.
+        physics: range the cells' physics are drawn from. Models are compiled once into a pool; a reset moves a cell to
+            another model of the pool.
+        pool: number of models in the pool.
+        seed: of the draw of the pool.
+        n_threads: C++ threads.
+
+    Attributes:
+        magnets: latches and forces, shared by all engines.
+        diverged: environments whose physics exploded during the last `advance`, shape (n_envs,); they stay frozen
+            until reset.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        blueprint: Blueprint,
+        n_envs: int,
+        physics: PhysicsRange | None = None,
+        pool: int = 256,
+        seed: int = 0,
+        n_threads: int = 2,
+    ) -> None:
+        self.cell, self.blueprint, self.n_envs = cell, blueprint, n_envs
+        self.n_arms, self.n_blocks = len(cell.arms), len(blueprint.blocks)
+        rng = np.random.default_rng([seed, 0x706F6F6C])
+        physics = physics or PhysicsRange()
+        same = all(low == high for low, high in (getattr(physics, f.name) for f in fields(physics)))
+        self.physics = [physics.sample(rng) for _ in range(1 if same else pool)]
+        self.models = [mujoco.MjModel.from_xml_string(mjcf.cell_xml(cell, blueprint, p)) for p in self.physics]
+        self._pool = np.empty(len(self.models), dtype=object)
+        self._pool[:] = self.models
+        self._sizes = np.array([p.size for p in self.physics])
+        self._lags = np.array([p.servo_lag for p in self.physics])
+        self._strengths = np.array([p.magnet for p in self.physics])
+        model = self.models[0]
+        self._data = [mujoco.MjData(model) for _ in range(max(n_threads, 1))]
+        self._rollout = Rollout(nthread=n_threads if n_threads > 1 else 0)
+        self._nq, self._nv = model.nq, model.nv
+        size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
+        self._default = np.empty(size)
+        mujoco.mj_getState(model, mujoco.MjData(model), self._default, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        self._state = np.tile(self._default, (n_envs, 1))
+        self._states = np.empty((n_envs, CHUNK, size))
+        self._sensors = np.empty((n_envs, CHUNK, model.nsensordata))
+        self._control = np.zeros((n_envs, CHUNK, mujoco.mj_stateSize(model, _SPEC)))
+        xfrc = model.nu + 6 * (model.nbody - self.n_blocks)  # blocks are the last bodies
+        self._xfrc = slice(xfrc, xfrc + 6 * self.n_blocks)
+        self._couplings = model.nu + 6 * model.nbody
+        self._eq = slice(self._couplings + self.n_arms, self._couplings + self.n_arms + len(blueprint.pairs))
+        self._control[..., self._couplings : self._eq.start] = 1.0
+        self._compliance = np.stack([_weld_compliance(m, blueprint) for m in self.models])
+        self.magnets = magnets.Magnets(blueprint, n_envs)
+        self.model_index = np.zeros(n_envs, dtype=np.intp)
+        self.diverged: Mask = np.zeros(n_envs, dtype=bool)
+        self._force = np.zeros((n_envs, 1 + self.n_arms))
+        self._trace = [self._state.copy()]  # states at the chunks of the last decision, oldest first
+        self._assign(np.zeros(n_envs, dtype=np.intp))
+
+    def _assign(self, index: NDArray[np.intp]) -> None:
+        self.model_index = index
+        self._env_models = self._pool[index].tolist()
+        self.magnets.size, self.magnets.strength = self._sizes[index], self._strengths[index]
+
+    def reset(
+        self, mask: Mask, model_index: NDArray[np.intp], q: Array, opening: Array, position: Array, quaternion: Array
+    ) -> None:
+        """Put the environments of `mask` (n_envs,) into new states, at rest, all latches open.
+
+        Args:
+            mask: which environments, shape (n_envs,); k of them are True.
+            model_index: model of the pool each one gets, shape (k,).
+            q: [rad], shape (k, R, 6).
+            opening: [m], shape (k, R).
+            position: [m], shape (k, B, 3).
+            quaternion: (w, x, y, z), shape (k, B, 4).
+        """
+        k = len(q)
+        index = self.model_index.copy()
+        index[mask] = model_index
+        self._assign(index)
+        state = np.tile(self._default, (k, 1))
+        slide = ((xarm6.GRIPPER_STROKE - opening) / 2 / np.cos(mjcf.FINGER_TILT))[..., None]
+        arms = np.concatenate([q, slide, slide], axis=-1).reshape(k, -1)
+        blocks = np.concatenate([position, quaternion], axis=-1).reshape(k, -1)
+        state[:, 1 : 1 + self._nq] = np.concatenate([arms, blocks], axis=1)
+        act = 1 + self._nq + self._nv
+        state[:, act : act + q[0].size] = q.reshape(k, -1)  # the servos' lag filters
+        self._state[mask] = state
+        for past in self._trace:
+            past[mask] = state
+        self.magnets.reset(mask)
+        self.diverged[mask] = False
+        self._force[mask] = 0.0
+
+    def advance(self, targets: Array) -> None:
+        """Advance every environment by the servo ticks given.
+
+        Args:
+            targets: joint targets [rad] and gripper opening [m], shape (n_envs, n_ticks, R, 7).
+        """
+        n, n_ticks = targets.shape[:2]
+        control = targets.reshape(n, n_ticks, -1).copy()
+        for r in range(self.n_arms):
+            control[..., 7 * r + 6] = xarm6.GRIPPER_STROKE - control[..., 7 * r + 6]
+        frozen = self.diverged.copy()
+        self._force[:] = 0.0
+        self._trace = self._trace[-1:]
+        for start in range(0, n_ticks, CHUNK):
+            ticks = min(CHUNK, n_ticks - start)
+            position, rotation = self._block_poses()
+            distance, angle = self.magnets.gaps(position, rotation)
+            # A weld is a spring of known stiffness at rest: how far it gives way tells the load.
+            give = self._compliance[self.model_index]
+            self.magnets.update(distance, angle, distance / give[..., 0], angle / give[..., 1], dt=ticks * TICK)
+            buffer = self._control[:, :ticks] if ticks < CHUNK else self._control
+            buffer[..., : control.shape[-1]] = control[:, start : start + ticks]
+            buffer[..., self._xfrc] = self.magnets.wrenches(position, rotation).reshape(n, 1, -1)
+            buffer[..., self._eq] = self.magnets.latched[:, None]
+            states = self._states if ticks == CHUNK else np.empty((n, ticks, self._state.shape[1]))
+            sensors = self._sensors if ticks == CHUNK else np.empty((n, ticks, self._sensors.shape[2]))
+            self._rollout.rollout(
+                self._env_models,
+                self._data,
+                np.ascontiguousarray(self._state),
+                np.ascontiguousarray(buffer),
+                control_spec=int(_SPEC),
+                skip_checks=True,
+                nstep=ticks,
+                state=states,
+                sensordata=sensors,
+            )
+            after = states[:, -1]
+            # MuJoCo resets a state that explodes, time included; so does nothing else.
+            bad = ~np.isfinite(after).all(1) | (after[:, 0] < self._state[:, 0] + (ticks - 0.5) * TICK)
+            bad |= np.abs(after[:, 1 : 1 + self._nq + self._nv]).max(1) > 1e3
+            frozen |= bad
+            self._state = np.where(frozen[:, None], self._state, after)
+            self._trace.append(self._state.copy())
+            force = np.linalg.norm(sensors.reshape(n, ticks, -1, 3), axis=-1).max(1)
+            np.maximum(self._force, np.where(frozen[:, None], 0.0, force), out=self._force)
+        self.diverged = frozen
+
+    def state(self, lag: NDArray[np.intp] | None = None) -> WorldState:
+        """Read every environment.
+
+        Args:
+            lag: how many chunks ago, at most a decision, shape (n_envs,); now without it.
+        """
+        s, n, r = self._state, self.n_envs, self.n_arms
+        if lag is not None:
+            s = np.stack(self._trace)[np.maximum(len(self._trace) - 1 - lag, 0), np.arange(n)]
+        arms = s[:, 1 : 1 + r * _PER_ARM].reshape(n, r, _PER_ARM)
+        speeds = s[:, 1 + self._nq : 1 + self._nq + r * _PER_ARM].reshape(n, r, _PER_ARM)
+        blocks = s[:, 1 + r * _PER_ARM : 1 + self._nq].reshape(n, self.n_blocks, 7)
+        velocity = s[:, 1 + self._nq + r * _PER_ARM : 1 + self._nq + self._nv].reshape(n, self.n_blocks, 6)
+        opening = xarm6.GRIPPER_STROKE - arms[..., 6:].sum(-1) * np.cos(mjcf.FINGER_TILT)
+        return WorldState(
+            q=arms[..., :6].copy(),
+            qd=speeds[..., :6].copy(),
+            opening=opening,
+            position=blocks[..., :3].copy(),
+            quaternion=blocks[..., 3:].copy(),
+            velocity=velocity.copy(),
+            arm_contact=self._force[:, 0].copy(),
+            table_contact=self._force[:, 1:].copy(),
+        )
+
+    @property
+    def lag(self) -> Array:
+        """Time constant of the servos of every environment [s], shape (n_envs,)."""
+        return self._lags[self.model_index]
+
+    def snapshot(self) -> dict[str, Array]:
+        """Everything `restore` needs to go on exactly from here."""
+        return {
+            "state": self._state.copy(),
+            "model_index": self.model_index.astype(np.float64),
+            "latched": self.magnets.latched.astype(np.float64),
+            "since": self.magnets._since.copy(),
+            "diverged": self.diverged.astype(np.float64),
+            "force": self._force.copy(),
+            "trace": np.stack(self._trace),
+        }
+
+    def restore(self, snapshot: dict[str, Array]) -> None:
+        """Go back to a snapshot of a world built with the same arguments."""
+        self._state = snapshot["state"].copy()
+        self._assign(snapshot["model_index"].astype(np.intp))
+        self.magnets.latched = snapshot["latched"].astype(bool)
+        self.magnets._since = snapshot["since"].copy()
+        self.diverged = snapshot["diverged"].astype(bool)
+        self._force = snapshot["force"].copy()
+        self._trace = list(snapshot["trace"].copy())
+
+    def _block_poses(self) -> tuple[Array, Array]:
+        blocks = self._state[:, 1 + self.n_arms * _PER_ARM : 1 + self._nq].reshape(self.n_envs, self.n_blocks, 7)
+        return blocks[..., :3], magnets.matrices(blocks[..., 3:])
+
+
+def _weld_compliance(model: mujoco.MjModel, blueprint: Blueprint) -> Array:
+    """Give of every weld per load [m/N, rad/(N m)], shape (P, 2).
+
+    At rest a soft constraint satisfies R f = -K d r with R = (1 - d) / d * A and K = 1 / (d T)^2 (MuJoCo documentation,
+    "Constraint parameters"; A is the inverse weight of the two bodies, T the time constant, d the impedance).
+    """
+    compliance = np.empty((len(blueprint.pairs), 2))
+    for p, eq in enumerate(range(model.neq - len(blueprint.pairs), model.neq)):
+        d, time_constant = model.eq_solimp[eq, 0], model.eq_solref[eq, 0]
+        weight = model.body_invweight0[[model.eq_obj1id[eq], model.eq_obj2id[eq]]].sum(0)
+        compliance[p] = weight * (1 - d) / d**2 * (d * time_constant) ** 2
+    return compliance
