@@ -46,13 +46,8 @@ class ServoLimits:
             raise ValueError("ServoLimits: lower and upper must lie within xarm6.JOINT_LOWER and JOINT_UPPER")
 
     def slowed(self, share: float) -> "ServoLimits":
-        """The same limits with speeds and acceleration multiplied by `share` of (0, 1]."""
-        return replace(
-            self,
-            speed=self.speed * share,
-            acceleration=self.acceleration * share,
-            tool_speed=self.tool_speed * share,
-        )
+        """The same limits with both speeds multiplied by `share` of (0, 1]; stopping stays as quick."""
+        return replace(self, speed=self.speed * share, tool_speed=self.tool_speed * share)
 
 
 def clip(values: Array, lower: Array | float, upper: Array | float) -> Array:
@@ -121,6 +116,17 @@ class Limiter:
         self.q = clip(self.q + self.v * dt, limits.lower, limits.upper)  # never binds; the last word nevertheless
         return self.q.copy()
 
+    def brake(self) -> Array:
+        """Advance one tick of a stop of all joints in proportion and return what may be sent [rad], shape (6,)."""
+        self.v = self._braked()
+        self.q = clip(self.q + self.v * self.dt, self.limits.lower, self.limits.upper)
+        self._last = self.q
+        return self.q.copy()
+
+    def _braked(self) -> Array:
+        fastest = float(np.abs(self.v).max())
+        return self.v * max(0.0, 1.0 - self.limits.acceleration * self.dt / fastest) if fastest > 0 else self.v
+
     def _within_tool_speed(self, wanted: Array) -> Array:
         """Blend the wanted velocity with a stop of all joints in proportion until the tool is slow enough."""
         limit = self.limits.tool_speed
@@ -128,15 +134,13 @@ class Limiter:
         lever = np.sqrt((jacobian * jacobian).sum(axis=0))
         if lever.dot(np.abs(wanted)) <= limit:
             return wanted
-        fastest = float(np.abs(self.v).max())
-        stop = self.v * max(0.0, 1.0 - self.limits.acceleration * self.dt / fastest) if fastest > 0 else self.v
-        share = 1.0
+        stop, share = self._braked(), 1.0
         u, d = jacobian @ stop, jacobian @ (wanted - stop)
         if (u + d) @ (u + d) > limit**2:
             a, b, c = float(d @ d), float(u @ d), float(u @ u) - limit**2
             share = 0.0 if c >= 0 else (np.sqrt(b * b - a * c) - b) / a
-        for share in (share, share / 2, share / 4):
-            blend = stop + share * (wanted - stop)
+        for less in (1.0, 0.5, 0.25):
+            blend = stop + less * share * (wanted - stop)
             if self._fast_while_stopping(blend) <= limit:
                 return blend
         return stop

@@ -1,6 +1,7 @@
 """The state machine of an emulated controller: modes, states, errors and motion, in its own time.
 
-Nothing here knows of sockets or clocks: `handle` answers a request, `tick` advances 4 ms. All calls come from one thread.
+Nothing here knows of sockets or clocks: `registers` calls it for requests, `tick` advances 4 ms, all in one
+thread.
 """
 
 import math
@@ -78,7 +79,8 @@ class Controller:
 
     def __init__(self, model: ArmModel, serial: str = "XI130512345678") -> None:
         self.model, self.serial = model, serial
-        self.settings, self.measured = Settings(), model.measured()
+        self.settings = Settings()
+        self.measured: ArmState = model.measured()
         self.set_point, self.speeds = SetPoint(self.measured.joints), SpeedWatch()
         self.gripper = Gripper(self.measured.opening)
         self.ticks = self.mode = self.error = self.warning = 0
@@ -111,7 +113,7 @@ class Controller:
         self.gripper.step(DT)
         self.model.command(self.set_point.q, self.gripper.opening)
         self.model.step(DT)
-        self.measured: ArmState = self.model.measured()
+        self.measured = self.model.measured()
         self.gripper.measured = self.measured.opening
         self.trace.append((self.ticks, self.set_point.q))
 
@@ -197,7 +199,7 @@ class Controller:
     # --- faults and recovery ------------------------------------------------------------------------------------------
 
     def inject(self, code: int) -> None:
-        """Make error `code` happen now; an emergency stop (1, 2, 3) or a dead gripper bus (19) stays until `release`."""
+        """Make error `code` happen now. The cause of an emergency stop (1, 2, 3) or of C19 stays until `release`."""
         if code in EMERGENCY_STOPS:
             self.pressed.add(code)
         if code == 19:

@@ -39,9 +39,9 @@ def _bind(host: str) -> dict[int, socket.socket]:
     except OSError as error:
         for each in sockets.values():
             each.close()
-        hint = {
-            PermissionError: "ports below 1024 need root, or a network of your own: see docs/emulator.md, 'Without root'",
-        }.get(type(error), "is another emulator running on this address?")
+        hint = "is another emulator running on this address?"
+        if isinstance(error, PermissionError):
+            hint = "ports below 1024 need root or a network of your own: docs/emulator.md, 'Without root'"
         raise HorseshoeError(f"cannot listen on {host}:{port} ({error.strerror}); {hint}") from error
     return sockets
 
@@ -103,8 +103,8 @@ class ControllerServer:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
-        for link in [*self._clients, *(t for listeners in self._listeners.values() for t in listeners)]:
-            (link.transport if isinstance(link, _CommandLink) else link).abort()
+        for transport in self._transports():
+            transport.abort()
         self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()
 
@@ -145,7 +145,12 @@ class ControllerServer:
 
     def drop_clients(self) -> None:
         """Close every connection, as a controller that is switched off does."""
-        self._loop.call_soon_threadsafe(lambda: [link.transport.abort() for link in list(self._clients)])
+        for transport in self._transports():
+            self._loop.call_soon_threadsafe(transport.abort)
+
+    def _transports(self) -> list[asyncio.Transport]:
+        reports = [transport for listeners in self._listeners.values() for transport in listeners]
+        return [link.transport for link in self._clients] + reports
 
     @property
     def quiet(self) -> bool:

@@ -1,0 +1,390 @@
+"""Driving one xArm6: the only place that talks to the vendor's SDK while the arm moves.
+
+A thread streams servo targets on absolute deadlines and reads the arm's state; callers hand over targets and read
+snapshots. Whatever goes wrong ends in a stop that only an operator lifts (`clear`, or `connect` after a broken link).
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from horseshoe.hardware.arm_settings import (
+    GRIPPER_CENTRE,
+    GRIPPER_MASS,
+    ArmError,
+    ArmSettings,
+    ArmSpec,
+    CommandRefused,
+    check_targets,
+    spec_of,
+)
+from horseshoe.hardware.error_codes import describe_code, describe_error
+from horseshoe.hardware.gripper_link import GripperLink
+from horseshoe.hardware.sdk import connect_sdk
+from horseshoe.hardware.servo_stream import ServoStream
+from horseshoe.hardware.timing_log import TimingLog
+from horseshoe.hardware.xarm6 import GRIPPER_STROKE, TOOL_OFFSET, Array
+
+CALL_TIMEOUT = 0.05  # [s]
+STATE_RATE = 100.0  # [Hz] of reading measured joints
+OK, CONTROLLER_ERROR, WARNING, NO_ANSWER, NOT_READY = 0, 1, 2, 3, 9
+SERVO_MODE, POSITION_MODE, ONLINE_MODE = 1, 0, 6
+GRIPPER_FAILURES = 5
+logger = logging.getLogger(__name__)
+
+
+class Phase(Enum):
+    """What a driver is doing."""
+
+    DISCONNECTED = "disconnected"
+    IDLE = "idle"  # connected, motors perhaps on, nothing is sent
+    STREAMING = "streaming"
+    STOPPING = "stopping"  # braking, then state 4
+    STOPPED = "stopped"  # an operator must act
+
+
+@dataclass(frozen=True)
+class ArmSnapshot:
+    """State of an arm at one moment.
+
+    Attributes:
+        time: of the measurement [s], monotonic clock.
+        joints: measured [rad], shape (6,).
+        velocities: measured [rad/s], shape (6,).
+        sent: last target sent [rad], shape (6,).
+        opening: measured gripper opening [m], None if unknown.
+        phase: of the driver.
+        holding: whether the watchdog holds the arm because commands are overdue.
+        fault: why the arm was stopped, empty if it was not.
+    """
+
+    time: float
+    joints: Array
+    velocities: Array
+    sent: Array
+    opening: float | None
+    phase: Phase
+    holding: bool
+    fault: str
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The newest servo target that really left.
+
+    Attributes:
+        time: [s], monotonic clock.
+        joints: after all limits [rad], shape (6,).
+        tick: its number since the driver was made.
+    """
+
+    time: float
+    joints: Array
+    tick: int
+
+
+class ArmDriver:
+    """One arm.
+
+    Args:
+        settings: how to drive it. Nothing is connected before `connect`.
+
+    Attributes:
+        log: timing of the stream.
+    """
+
+    def __init__(self, settings: ArmSettings) -> None:
+        self.settings, self.log = settings, TimingLog()
+        self._dt = 1.0 / settings.rate
+        self._stream = ServoStream(settings)
+        self._api: Any = None
+        self._gripper: GripperLink | None = None
+        self._phase, self._fault = Phase.DISCONNECTED, ""
+        self._lock = threading.Lock()
+        self._last_answer = 0.0
+        self._state = (0.0, np.zeros(6), np.zeros(6))
+        self._last_sent = Sent(0.0, np.zeros(6), 0)
+        self._thread: threading.Thread | None = None
+        self._alive = False
+
+    @property
+    def spec(self) -> ArmSpec:
+        """Shape and limits of commands and state; needs no connection."""
+        return spec_of(self.settings)
+
+    # --- operator's acts ----------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Connect, or connect again after a broken link. Nothing moves.
+
+        Raises:
+            ArmError: if no controller answers.
+        """
+        self.close()
+        # "real" reports come at 100 Hz and tell mode and state; error codes are asked for when a call fails.
+        self._api = connect_sdk(self.settings.ip, CALL_TIMEOUT, report_type="real")
+        try:
+            self._gripper = GripperLink(self.settings.ip)
+        except ArmError:
+            self._api.disconnect()
+            raise
+        self._set_phase(Phase.IDLE)
+        self._last_answer, self._alive = time.monotonic(), True
+        self._read_state()
+        self._thread = threading.Thread(target=self._run, name=f"{self.settings.name} arm", daemon=True)
+        self._thread.start()
+
+    def prepare(self) -> None:
+        """Clear errors, switch the motors on and set load, tool, sensitivity and boundary. Nothing moves.
+
+        Raises:
+            ArmError: if the controller refuses, naming the step and what to do.
+        """
+        api, s = self._connected(), self.settings
+        self._step("clear the error", api.clean_error)
+        self._step("clear the warning", api.clean_warn)
+        self._refuse_error()
+        self._step("switch the motors on", lambda: api.motion_enable(True))
+        self._ready(POSITION_MODE)
+        mass = GRIPPER_MASS + s.load
+        self._step("set the load", lambda: api.set_tcp_load(mass, [1000 * x for x in GRIPPER_CENTRE]))
+        self._ready(POSITION_MODE)
+        self._step("set the tool offset", lambda: api.set_tcp_offset([0, 0, 1000 * TOOL_OFFSET, 0, 0, 0]))
+        self._ready(POSITION_MODE)
+        self._step("set the collision sensitivity", lambda: api.set_collision_sensitivity(s.sensitivity))
+        self._step("set the tool model", lambda: api.set_collision_tool_model(1))
+        self._step("switch self-collision detection on", lambda: api.set_self_collision_detection(True))
+        if s.boundary is not None:
+            low, high = (1000 * np.array(corner) for corner in s.boundary)
+            edges = [int(edge) for pair in zip(high, low, strict=True) for edge in pair]
+            self._step("set the boundary", lambda: api.set_reduced_tcp_boundary(edges))
+        self._step("switch the boundary", lambda: api.set_fence_mode(s.boundary is not None))
+        self._ready(POSITION_MODE)
+        assert self._gripper is not None
+        gripper = self._gripper
+        self._step("switch the gripper on", gripper.enable)
+        self._refuse_error()
+        self._set_phase(Phase.IDLE)
+
+    def clear(self) -> None:
+        """After a stop: clear the error and make ready again, as `prepare` does. Nothing moves."""
+        self.prepare()
+
+    def move_to(self, joints: Array, speed: float = 0.35, timeout: float = 30.0) -> None:
+        """Move to a joint position with the controller's own planner (mode 0) and wait.
+
+        Args:
+            joints: goal [rad], shape (6,).
+            speed: of the joint that turns furthest [rad/s].
+            timeout: [s].
+
+        Raises:
+            ArmError: if the arm is not idle, the goal is out of limits or the move does not finish.
+        """
+        api, limits = self._connected(), self.settings.limits
+        goal = np.asarray(joints, dtype=np.float64)
+        if self._phase is not Phase.IDLE:
+            raise ArmError(f"{self.settings.name} arm: cannot move to a position while {self._phase.value}")
+        if goal.shape != (6,) or not np.all((goal >= limits.lower) & (goal <= limits.upper)):
+            raise ArmError(f"{self.settings.name} arm: goal {goal} must be six joint positions [rad] within the limits")
+        self._ready(POSITION_MODE)
+        speed = min(speed, limits.speed)
+        self._step("start the move", lambda: api.set_servo_angle(angle=goal.tolist(), speed=speed, mvacc=2.0))
+        end = time.monotonic() + timeout
+        while np.abs(self._state[1] - goal).max() > 0.01:
+            if self._phase is not Phase.IDLE:
+                raise ArmError(self._fault)
+            if time.monotonic() > end:
+                self.stop("the move to a position took too long")
+                raise ArmError(f"{self.settings.name} arm: not at the goal after {timeout:.0f} s, stopped")
+            time.sleep(0.02)
+
+    def start(self) -> None:
+        """Begin to stream: hold the measured position, with limits that grow to their full value.
+
+        Raises:
+            ArmError: if the arm is not idle or the controller refuses.
+        """
+        api = self._connected()
+        if self._phase is not Phase.IDLE:
+            raise ArmError(f"{self.settings.name} arm: cannot stream while {self._phase.value}. {self._fault}".strip())
+        self._step(
+            "enter servo mode", lambda: api.set_mode(ONLINE_MODE if self.settings.online_planning else SERVO_MODE)
+        )
+        self._step("make ready", lambda: api.set_state(0))
+        time.sleep(0.05)
+        code, state = api.get_joint_states(num=2)
+        if code not in (OK, WARNING):
+            raise ArmError(f"{self.settings.name} arm: cannot read the joints: {describe_code(code)}")
+        measured = np.array(state[0][:6])
+        with self._lock:
+            now = time.monotonic()
+            self._stream.begin(measured, now)
+            self._last_sent = Sent(now, measured, self.log.ticks)
+            self._set_phase(Phase.STREAMING)
+
+    def stop(self, reason: str) -> None:
+        """Brake and stay stopped until an operator clears it. Safe from any thread, at any time."""
+        if self._phase is Phase.STREAMING:
+            self._set_phase(Phase.STOPPING, reason)
+        elif self._phase is Phase.IDLE:
+            self._set_phase(Phase.STOPPED, reason)
+            self._api.set_state(4)
+
+    def close(self) -> None:
+        """Stop, and close all connections."""
+        if self._thread is not None:
+            self.stop("the driver was closed")
+            end = time.monotonic() + 0.5
+            while self._phase is Phase.STOPPING and time.monotonic() < end:
+                time.sleep(0.005)
+            self._alive = False
+            self._thread.join()
+            self._thread = None
+        if self._gripper is not None:
+            self._gripper.close()
+        if self._api is not None:
+            self._api.disconnect()
+        self._api = self._gripper = None
+        self._phase = Phase.DISCONNECTED
+
+    # --- commands and state -------------------------------------------------------------------------------------------
+
+    def send(self, targets: Array, opening: float | None = None) -> Sent:
+        """Take new targets, to be streamed one per servo tick from now on; they replace what is left of the last ones.
+
+        Args:
+            targets: [rad], shape (6,) or (n, 6). The last one is held.
+            opening: wanted distance between the finger pads [m], or None to leave the gripper alone.
+
+        Returns:
+            What was really sent last.
+
+        Raises:
+            CommandRefused: on a wrong shape, a value that is not finite, or a jump.
+            ArmError: if the arm does not stream, naming why.
+        """
+        if self._phase is not Phase.STREAMING:
+            raise ArmError(f"{self.settings.name} arm: {self._phase.value}. {self._fault}".strip())
+        with self._lock:
+            array = check_targets(targets, self._stream.limiter.q, self.settings)
+            if opening is not None and not 0.0 <= opening <= GRIPPER_STROKE + 1e-6:
+                raise CommandRefused(f"{self.settings.name} arm: opening {opening} m, not within 0 to {GRIPPER_STROKE}")
+            self._stream.take(array, time.monotonic())
+            sent = self._last_sent
+        if opening is not None and self._gripper is not None:
+            self._gripper.move(opening)
+        return sent
+
+    def snapshot(self) -> ArmSnapshot:
+        """The newest state; never blocks."""
+        when, joints, velocities = self._state
+        opening = self._gripper.opening if self._gripper is not None else None
+        return ArmSnapshot(
+            when, joints, velocities, self._last_sent.joints, opening, self._phase, self._stream.holding, self._fault
+        )
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        start, tick, late = time.monotonic(), 0, 0
+        read_every = max(1, round(self.settings.rate / STATE_RATE))
+        while self._alive:
+            if self._phase in (Phase.STREAMING, Phase.STOPPING):
+                self._stream_tick(late)
+            if tick % read_every == 0:
+                self._read_state()
+            # Absolute deadlines: a late tick is skipped, never made up for by sending faster.
+            now = time.monotonic()
+            due = int((now - start) / self._dt) + 1
+            late, tick = due - tick - 1, due
+            time.sleep(max(0.0, start + tick * self._dt - now))
+
+    def _stream_tick(self, late: int) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if self._phase is Phase.STREAMING and self._stream.overdue(now):
+                self._set_phase(Phase.STOPPING, "no commands arrive. To do: look for what should send them, then clear")
+            target = self._stream.next_target(now, late, stopping=self._phase is Phase.STOPPING)
+        if self.settings.online_planning:
+            limits = self._stream.limiter.limits
+            code = self._api.set_servo_angle(angle=target.tolist(), speed=limits.speed, mvacc=limits.acceleration)
+        else:
+            code = self._api.set_servo_angle_j(target.tolist())
+        self.log.add_sent(now, target, late)
+        self._last_sent = Sent(now, target, self.log.ticks)
+        self._judge(code)
+        if self._phase is Phase.STOPPING and self._stream.at_rest:
+            self._api.set_state(4)
+            self._set_phase(Phase.STOPPED)
+        elif self._gripper is not None and self._gripper.failures >= GRIPPER_FAILURES:
+            self.stop(f"the gripper does not take commands ({describe_code(self._gripper.code)})")
+
+    def _read_state(self) -> None:
+        before = time.monotonic()
+        code, state = self._api.get_joint_states(num=2)
+        if code == OK:
+            when = 0.5 * (before + time.monotonic())
+            self._state = (when, np.array(state[0][:6]), np.array(state[1][:6]))
+            self.log.add_measured(when, self._state[1])
+        self._judge(CONTROLLER_ERROR if code == OK and self._phase is Phase.IDLE and self._api.has_err_warn else code)
+
+    def _judge(self, code: int) -> None:
+        """Decide what the code of a call means for the arm."""
+        if code in (OK, CONTROLLER_ERROR, WARNING):
+            self._last_answer = time.monotonic()
+        if code == CONTROLLER_ERROR:
+            _, (error, _) = self._api.get_err_warn_code()
+            if error:
+                self._give_up(describe_error(error))
+        elif code == NO_ANSWER:
+            if time.monotonic() - self._last_answer > self.settings.link_timeout:
+                self._give_up(describe_code(code))
+        elif code not in (OK, WARNING):
+            self._give_up(describe_code(code))
+
+    def _give_up(self, what: str) -> None:
+        """The arm stopped by itself or cannot be reached: send nothing more."""
+        if self._phase not in (Phase.STOPPED, Phase.DISCONNECTED):
+            self._set_phase(Phase.STOPPED, what)
+
+    # --- helpers ------------------------------------------------------------------------------------------------------
+
+    def _set_phase(self, phase: Phase, fault: str | None = None) -> None:
+        if fault is not None:
+            self._fault = f"{self.settings.name} arm: {fault}"
+            logger.error(self._fault)
+        elif phase in (Phase.IDLE, Phase.STREAMING):
+            self._fault = ""
+        self._phase = phase
+
+    def _connected(self) -> Any:
+        if self._api is None or not self._api.connected:
+            raise ArmError(f"{self.settings.name} arm: not connected. To do: connect")
+        return self._api
+
+    def _ready(self, mode: int) -> None:
+        """Enter a mode and state 0; each changed setting asks for this again."""
+        self._step(f"enter mode {mode}", lambda: self._api.set_mode(mode))
+        self._step("make ready", lambda: self._api.set_state(0))
+
+    def _step(self, what: str, call: Callable[[], Any]) -> None:
+        """Run one call of a preparation; one repetition covers a lost reply, as all these calls can be repeated."""
+        code = call()
+        if code == NO_ANSWER:
+            code = call()
+        code = code[0] if isinstance(code, list) else code
+        if code not in (OK, WARNING):
+            self._refuse_error()
+            raise ArmError(f"{self.settings.name} arm: could not {what}: {describe_code(code)}")
+
+    def _refuse_error(self) -> None:
+        code, (error, _) = self._api.get_err_warn_code()
+        if code == OK and error:
+            raise ArmError(f"{self.settings.name} arm: {describe_error(error)}")
