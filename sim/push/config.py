@@ -1,8 +1,12 @@
 """Settings of the pushing world: arena, discretisation, robots and materials."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from horseshoe.errors import ConfigurationError
+import numpy as np
+from numpy.typing import NDArray
+
+from horseshoe.errors import ConfigurationError, HorseshoeError
 
 MARGIN = 3  # [cells] between the edge of the grid and the walls; `mpm.py` has the same
 MAX_ROBOTS = 12
@@ -97,3 +101,17 @@ class PushConfig:
         if self.dt > longest:
             message = f"{self.dt:g} s is too long for waves of {material.wave_speed:.1f} m/s: at most {longest:.2g} s"
             raise ConfigurationError(None, "dt", message)
+
+
+def check_inside(points: NDArray[Any], name: str, config: PushConfig, clearance: float = 0.0) -> None:
+    """Check that points lie between the walls.
+
+    Raises:
+        HorseshoeError: otherwise; names what lies where and what is valid.
+    """
+    low, high = config.low + clearance, config.high - clearance
+    bad = ~((points >= low - 1e-6) & (points <= high + 1e-6))  # NaN is bad too
+    if bad.any():
+        x, y = points[tuple(np.argwhere(bad)[0][:-1])]
+        where = f"({x:.3f}, {y:.3f}) m is outside the arena"
+        raise HorseshoeError(f"{name}: {where}: x and y must be within [{low:.3f}, {high:.3f}] m")

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push import robots as robot_kernels
 from horseshoe.sim.push import rollout as kernels
-from horseshoe.sim.push.config import MAX_ROBOTS, Material, PushConfig
+from horseshoe.sim.push.config import MAX_ROBOTS, Material, PushConfig, check_inside
 from horseshoe.sim.push.mpm import Body, Grid
 
 Array = NDArray[np.float32]
@@ -257,17 +257,3 @@ class PushWorld:
             self._launch(kernels.update_nodes_adjoint, by_node,
                          [t, step, size, grid, bodies, nodes, self._robots, nodes_bar, robots_bar])  # fmt: skip
             self._launch(kernels.particles_to_grid_adjoint, by_particle, [step, size, grid, bodies, work, bar, nodes_bar])
-
-
-def check_inside(points: NDArray[Any], name: str, config: PushConfig, clearance: float = 0.0) -> None:
-    """Check that points lie between the walls.
-
-    Raises:
-        HorseshoeError: otherwise; names what lies where and what is valid.
-    """
-    low, high = config.low + clearance, config.high - clearance
-    bad = ~((points >= low - 1e-6) & (points <= high + 1e-6))  # NaN is bad too
-    if bad.any():
-        x, y = points[tuple(np.argwhere(bad)[0][:-1])]
-        where = f"({x:.3f}, {y:.3f}) m is outside the arena"
-        raise HorseshoeError(f"{name}: {where}: x and y must be within [{low:.3f}, {high:.3f}] m")

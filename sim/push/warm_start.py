@@ -1,0 +1,162 @@
+"""A first plan by geometry: the robots close a cage around the object and carry it along a path of deformations."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
+
+from horseshoe.sim.push.config import PushConfig
+from horseshoe.sim.push.scenes import Scene
+from horseshoe.sim.push.shapes import place
+
+Array = NDArray[np.float64]
+
+CRUISE = 0.8  # share of the top speed used to carry, so that the optimiser has room on both sides
+SETTLE = 4  # decisions at rest in the end
+
+
+def rotation(a: Array, b: Array) -> float:
+    """Angle [rad] of the turn that best takes the centred points a to the centred points b, both (n, 2)."""
+    return float(np.arctan2((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum(), (a * b).sum()))
+
+
+def pair(start: Array, goal: Array) -> Array:
+    """Reorder goal particles so that each corresponds to the start particle of the same index.
+
+    Tries turns of the start in steps of 15 degrees and prefers, among equal fits, the small turn.
+    """
+    rng = np.random.default_rng(0)
+    some = rng.choice(len(start), min(120, len(start)), replace=False)
+    body, target = start - start.mean(0), goal - goal.mean(0)
+    scale = (body**2).sum(1).mean()
+    best, best_cost = 0.0, np.inf
+    for angle in np.radians(np.arange(-180, 180, 15)):
+        cost = cdist(place(body[some], (0.0, 0.0), angle), target[some], "sqeuclidean")
+        fit = cost[linear_sum_assignment(cost)].mean() / scale + 0.02 * abs(angle)
+        if fit < best_cost:
+            best, best_cost = angle, fit
+    order = linear_sum_assignment(cdist(place(body, (0.0, 0.0), best), target, "sqeuclidean"))[1]
+    return goal[order]
+
+
+def path(start: Array, goal: Array, share: Array) -> Array:
+    """Positions on the way from start to (paired) goal: a rigid turn and move, and a steady change of shape.
+
+    Args:
+        start: shape (n, 2) [m].
+        goal: shape (n, 2) [m].
+        share: how far along, in [0, 1], shape (k,).
+
+    Returns:
+        Positions [m], shape (k, n, 2).
+    """
+    c0, c1 = start.mean(0), goal.mean(0)
+    turn = rotation(start - c0, goal - c1)
+    change = place(goal - c1, (0.0, 0.0), -turn) - (start - c0)
+    return np.stack([place(start - c0 + s * change, c0 + s * (c1 - c0), s * turn) for s in share])
+
+
+def choose_slots(body: Array, motion: Array, robots: int, clearance: float, rng: np.random.Generator) -> Array:
+    """Places on the rim of the object: spread out, and rather behind what has to move than before it.
+
+    Args:
+        body: particles [m], shape (n, 2).
+        motion: displacement wanted of each particle [m], shape (n, 2).
+        robots: number of slots.
+        clearance: distance of a slot from the nearest particle [m].
+        rng: for the first choice; another draw is another cage.
+    """
+    low, high = body.min(0) - 2 * clearance, body.max(0) + 2 * clearance
+    points = rng.uniform(low, high, (20000, 2))
+    tree = cKDTree(body)
+    distance, nearest = tree.query(points)
+    ring = np.abs(distance - clearance) < 0.0015
+    points, nearest = points[ring], nearest[ring]
+    inward = (body[nearest] - points) / clearance
+    local = motion[tree.query(points, k=20)[1]].mean(1)
+    use = (local * inward).sum(1) / max(float(np.abs(motion).max()), 1e-6)
+    weight = 0.6 + 0.8 * np.clip(use, 0.0, 1.0)
+    chosen = [int(np.argmax(weight * rng.uniform(0.6, 1.0, len(points))))]
+    gap = np.full(len(points), np.inf)
+    while len(chosen) < robots:
+        gap = np.minimum(gap, np.linalg.norm(points - points[chosen[-1]], axis=1))
+        chosen.append(int(np.argmax(gap * weight)))
+    return np.asarray(points[chosen])
+
+
+def carry(slots: Array, bodies: Array) -> Array:
+    """Positions of slots that follow the nearest part of the object: slots (r, 2), bodies (k, n, 2) -> (k, r, 2)."""
+    near = cKDTree(bodies[0]).query(slots, k=25)[1]
+    out = np.empty((len(bodies), *slots.shape))
+    for r, (slot, index) in enumerate(zip(slots, near, strict=True)):
+        part = bodies[:, index]
+        centre = part.mean(1)
+        for k in range(len(bodies)):
+            turn = rotation(part[0] - centre[0], part[k] - centre[k])
+            out[k, r] = place((slot - centre[0])[None], centre[k], turn)[0]
+    return out
+
+
+def approach(robots: Array, slots: Array, body: Array, clearance: float, step: float) -> Array:
+    """Walk robots to their slots around the object: positions (k + 1, r, 2), `step` [m] per decision."""
+    tree = cKDTree(body)
+    track = [robots]
+    for _ in range(60):
+        at = track[-1]
+        way = slots - at
+        left = np.linalg.norm(way, axis=1)
+        if left.max() < 1e-3:
+            break
+        way = way / np.maximum(left, 1e-9)[:, None]
+        distance, nearest = tree.query(at)
+        out = (at - body[nearest]) / np.maximum(distance, 1e-9)[:, None]
+        into = (way * out).sum(1)
+        slide = (distance < clearance + step) & (into < 0.0) & (left > step)
+        around = np.stack([-out[:, 1], out[:, 0]], axis=1)
+        around *= np.where((around * way).sum(1) >= 0.0, 1.0, -1.0)[:, None]
+        way = np.where(slide[:, None], around + np.maximum(clearance - distance, 0.0)[:, None] / step * out, way)
+        track.append(at + way * np.minimum(left, step)[:, None])
+    return np.array(track)
+
+
+def warm_start(scene: Scene, goal: Array, config: PushConfig, rng: np.random.Generator) -> Array:
+    """A first plan.
+
+    Args:
+        scene: the task.
+        goal: goal particles paired with the scene's start [m], shape (n, 2).
+        config: the world.
+        rng: another draw gives another cage.
+
+    Returns:
+        Wanted velocities over the top speed, shape (steps, n_robots, 2); `steps` is what this plan needs.
+    """
+    step = config.robot_speed * config.control_period
+    spacing = np.sqrt(scene.area / len(scene.start))
+    clearance = config.robot_radius + 0.5 * spacing + 0.001
+    slots = choose_slots(scene.start, goal - scene.start, len(scene.robots), clearance, rng)
+    tree = cKDTree(scene.start)
+    way = scene.robots[:, None, None] + np.linspace(0, 1, 20)[:, None] * (slots - scene.robots[:, None])[:, :, None]
+    blocked = (tree.query(way)[0] < clearance - 0.005).mean(-1)
+    cost = np.linalg.norm(way[:, :, -1] - way[:, :, 0], axis=-1) * (1.0 + 4.0 * blocked)
+    slots = slots[linear_sum_assignment(cost)[1]]
+    track = approach(scene.robots, slots, scene.start, clearance, 0.95 * step)
+    fine = path(scene.start, goal, np.linspace(0.0, 1.0, 41))
+    carried = carry(slots, fine)
+    lengths = np.linalg.norm(np.diff(carried, axis=0), axis=-1).sum(0)
+    count = max(4, int(np.ceil(lengths.max() / (CRUISE * step))))
+    ramp = np.clip(np.arange(1, count + 1) / (count + 1), 0.0, 1.0)
+    share = np.concatenate([ramp, np.ones(SETTLE + 1)])
+    follow = np.stack([_interpolate(carried, s) for s in share])
+    clear = config.low + config.robot_radius, config.high - config.robot_radius
+    positions = np.clip(np.concatenate([track, follow]), *clear)
+    return np.diff(positions, axis=0) / step
+
+
+def _interpolate(track: Array, share: Any) -> Array:
+    at = share * (len(track) - 1)
+    k = min(int(at), len(track) - 2)
+    return np.asarray(track[k] + (at - k) * (track[k + 1] - track[k]))
