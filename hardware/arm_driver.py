@@ -146,12 +146,8 @@ class ArmDriver:
         Raises:
             ArmError: if the controller refuses, naming the step and what to do.
         """
+        self.clear()
         api, s = self._connected(), self.settings
-        self._step("clear the error", api.clean_error)
-        self._step("clear the warning", api.clean_warn)
-        self._refuse_error()
-        self._step("switch the motors on", lambda: api.motion_enable(True))
-        self._ready(POSITION_MODE)
         mass = GRIPPER_MASS + s.load
         self._step("set the load", lambda: api.set_tcp_load(mass, [1000 * x for x in GRIPPER_CENTRE]))
         self._ready(POSITION_MODE)
@@ -166,15 +162,24 @@ class ArmDriver:
             self._step("set the boundary", lambda: api.set_reduced_tcp_boundary(edges))
         self._step("switch the boundary", lambda: api.set_fence_mode(s.boundary is not None))
         self._ready(POSITION_MODE)
-        assert self._gripper is not None
-        gripper = self._gripper
-        self._step("switch the gripper on", gripper.enable)
         self._refuse_error()
-        self._set_phase(Phase.IDLE)
 
     def clear(self) -> None:
-        """After a stop: clear the error and make ready again, as `prepare` does. Nothing moves."""
-        self.prepare()
+        """After a stop: clear the error and make ready again; what `prepare` set is kept. Nothing moves.
+
+        Raises:
+            ArmError: if the cause is still there, naming it.
+        """
+        api = self._connected()
+        self._step("clear the error", api.clean_error)
+        self._step("clear the warning", api.clean_warn)
+        self._refuse_error()
+        self._step("switch the motors on", lambda: api.motion_enable(True))
+        self._ready(POSITION_MODE)
+        assert self._gripper is not None
+        self._step("switch the gripper on", self._gripper.enable)
+        self._refuse_error()
+        self._set_phase(Phase.IDLE)
 
     def move_to(self, joints: Array, speed: float = 0.35, timeout: float = 30.0) -> None:
         """Move to a joint position with the controller's own planner (mode 0) and wait.

@@ -9,7 +9,9 @@ from horseshoe import __version__
 from horseshoe.errors import HorseshoeError
 
 # verb: "module:click command". The rooms own their commands; this is the only list of them.
-VERBS: dict[str, str] = {}
+VERBS: dict[str, str] = {
+    "emulate": "horseshoe.hardware.cli:emulate",
+}
 
 # Which extra brings a module that `pip install horseshoe` alone does not.
 EXTRAS = {
