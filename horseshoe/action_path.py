@@ -42,7 +42,7 @@ class ActionConfig:
     joint_lower: tuple[float, ...]
     joint_upper: tuple[float, ...]
     decision_rate: float = field(default=5.0, metadata={"range": (1.0, 50.0)})
-    tick_rate: float = field(default=125.0, metadata={"range": (50.0, 250.0)})
+    tick_rate: float = field(default=100.0, metadata={"range": (50.0, 250.0)})
     joint_step: tuple[float, ...] = (0.12, 0.12, 0.12, 0.16, 0.16, 0.24)
     reach: float = field(default=0.3, metadata={"range": (0.01, 3.0)})
     gripper_range: tuple[float, float] = (0.0, 0.085)

@@ -45,14 +45,14 @@ class TrainConfig:
     env: str
     env_config: dict[str, Any] = field(default_factory=dict)
     architecture: Literal["mlp", "attention"] = "mlp"
-    n_envs: int = field(default=256, metadata={"range": (1, 65536)})
-    n_steps: int = field(default=32, metadata={"range": (1, 4096)})
+    n_envs: int = field(default=512, metadata={"range": (1, 65536)})
+    n_steps: int = field(default=20, metadata={"range": (1, 4096)})
     decisions: int = field(default=8_000_000, metadata={"range": (1, 10**10)})
     seed: int = 0
     gamma: float = field(default=0.95, metadata={"range": (0.5, 0.9999)})
     gae_lambda: float = field(default=0.92, metadata={"range": (0.0, 1.0)})
     epochs: int = field(default=4, metadata={"range": (1, 100)})
-    minibatch: int = field(default=4096, metadata={"range": (1, 10**6)})
+    minibatch: int = field(default=5120, metadata={"range": (1, 10**6)})
     learning_rate: float = field(default=5e-4, metadata={"range": (1e-7, 1.0)})
     kl: float = field(default=0.012, metadata={"range": (1e-4, 1.0)})
     entropy: float = field(default=0.001, metadata={"range": (0.0, 1.0)})
@@ -221,7 +221,7 @@ def _restore(model: PPO, file: Path) -> dict[str, Any]:
 
 def build(config: TrainConfig, n_threads: int = 2) -> PPO:
     """Environment and learner of a configuration, untrained."""
-    torch.set_num_threads(1)  # two threads on a busy two-core machine are slower than one
+    torch.set_num_threads(n_threads)
     kwargs: dict[str, Any] = {"config": config.env_config} if config.env_config else {}
     env = gym.make_vec(
         f"horseshoe.sim:{config.env}",

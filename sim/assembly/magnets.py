@@ -25,6 +25,7 @@ BREAK_TORQUE = 0.2  # [N m], BREAK_FORCE at the edge of a 40 mm face
 MOMENT = float(np.sqrt(BREAK_FORCE * 2 * np.pi * (2 * DEPTH) ** 4 / (3 * MU_0)))  # [A m^2]; coaxial, at contact
 CAPTURE_DISTANCE = 0.006  # [m], between the faces' magnet centres
 CAPTURE_ANGLE = np.radians(15.0)  # [rad], whole rotation from the joined orientation
+FAR = 0.08  # [m], beyond which magnets are left alone (5 mN)
 GRACE = 0.3  # [s] after a capture in which the snap of the constraint is not taken for a pull
 
 
@@ -106,9 +107,14 @@ class Magnets:
         axis = MOMENT * bp.magnet_sign[:, None] * bp.magnet_axis
         moment = (turned @ axis[..., None])[..., 0] * self.strength[:, None, None]
         a, b = self._first, self._second
-        force, torque_a, torque_b = dipole_wrench(place[:, b] - place[:, a], moment[:, a], moment[:, b])
-        live = np.ones((len(position), len(a), 1))
-        env, pair = np.nonzero(self.latched)
+        r = place[:, b] - place[:, a]
+        total = np.zeros((len(position), len(bp.blocks), 6))
+        near = np.flatnonzero(((r * r).sum(-1) < FAR**2).any(1))
+        if not near.size:
+            return total
+        force, torque_a, torque_b = dipole_wrench(r[near], moment[near][:, a], moment[near][:, b])
+        live = np.ones((len(near), len(a), 1))
+        env, pair = np.nonzero(self.latched[near])
         live[env, self._pair[pair]] = 0.0
         force, torque_a, torque_b = force * live, torque_a * live, torque_b * live
         wrench = np.concatenate(
@@ -118,8 +124,9 @@ class Magnets:
             ],
             axis=-1,
         )
-        wrench[..., 3:] += np.cross(lever, wrench[..., :3])
-        return self._to_block @ wrench
+        wrench[..., 3:] += np.cross(lever[near], wrench[..., :3])
+        total[near] = self._to_block @ wrench
+        return total
 
     def gaps(self, position: Array, rotation: Array) -> tuple[Array, Array]:
         """How far every latchable pair is from being joined.

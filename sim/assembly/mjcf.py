@@ -17,7 +17,7 @@ from horseshoe.hardware import xarm6
 from horseshoe.sim.assembly.blueprint import Blueprint
 from horseshoe.sim.assembly.cell import Cell
 
-TIME_STEP = 0.008  # [s]
+TIME_STEP = 0.01  # [s]
 FINGER_TILT = math.atan2(0.0117, 0.0225)  # chord of the linkage between 85 and 40 mm of opening [rad]
 FINGER_TRAVEL = xarm6.GRIPPER_STROKE / 2 / math.cos(FINGER_TILT)  # of one slide, open to closed [m]
 # Joint stiffness [N m/rad] and rotor inertia [kg m^2]; the xArm's servos are stiff and geared (100:1).
@@ -199,14 +199,14 @@ def cell_xml(cell: Cell, blueprint: Blueprint, physics: Physics | None = None) -
     half_x, half_y = cell.table.size[0] / 2, cell.table.size[1] / 2
     return f"""<mujoco model="horseshoe_{blueprint.name}">
   <compiler angle="radian" autolimits="true" balanceinertia="true"/>
-  <option timestep="{TIME_STEP}" integrator="implicitfast" solver="Newton" iterations="50" cone="elliptic" impratio="10">
+  <option timestep="{TIME_STEP}" integrator="implicitfast" solver="Newton" iterations="50" cone="elliptic" impratio="1">
     <flag eulerdamp="disable"/>
   </option>
   <size memory="4M"/>
   <visual><global offwidth="1280" offheight="960"/><headlight ambient="0.35 0.35 0.35" diffuse="0.5 0.5 0.5"/>
     <map znear="0.01"/></visual>
   <asset><texture type="skybox" builtin="gradient" rgb1="0.95 0.96 0.98" rgb2="0.7 0.75 0.82" width="64" height="64"/></asset>
-  <default><default class="pad"><geom rgba="0.15 0.15 0.17 1" solref="0.02 1" solimp="0.98 0.995 0.001" condim="4"/></default></default>
+  <default><default class="pad"><geom rgba="0.15 0.15 0.17 1" solref="0.02 1" solimp="0.98 0.995 0.001" condim="3"/></default></default>
   <worldbody>
     <light pos="0.3 -0.6 1.8" dir="-0.15 0.3 -1" castshadow="true"/>
     <geom name="table" type="plane" size="{half_x} {half_y} 0.1" pos="0 0 {cell.table.height}" rgba="0.78 0.72 0.62 1"

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 TICK = mjcf.TIME_STEP  # one servo tick is one physics step [s]
-CHUNK = 5  # ticks between two looks at the magnets
+CHUNK = 4  # ticks between two looks at the magnets
 _SPEC = mujoco.mjtState.mjSTATE_CTRL | mujoco.mjtState.mjSTATE_XFRC_APPLIED | mujoco.mjtState.mjSTATE_EQ_ACTIVE
 _PER_ARM = xarm6.N_JOINTS + 2  # joints and slides
 
