@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
@@ -59,7 +61,9 @@ def path(start: Array, goal: Array, share: Array) -> Array:
     return np.stack([place(start - c0 + s * change, c0 + s * (c1 - c0), s * turn) for s in share])
 
 
-def choose_slots(body: Array, motion: Array, robots: int, clearance: float, rng: np.random.Generator) -> Array:
+def choose_slots(
+    body: Array, motion: Array, robots: int, clearance: float, cage: float, rng: np.random.Generator
+) -> Array:
     """Places on the rim of the object: spread out, and rather behind what has to move than before it.
 
     Args:
@@ -67,6 +71,7 @@ def choose_slots(body: Array, motion: Array, robots: int, clearance: float, rng:
         motion: displacement wanted of each particle [m], shape (n, 2).
         robots: number of slots.
         clearance: distance of a slot from the nearest particle [m].
+        cage: worth of a slot that only encloses the object, against one right behind what moves farthest, in [0, 1].
         rng: for the first choice; another draw is another cage.
     """
     low, high = body.min(0) - 2 * clearance, body.max(0) + 2 * clearance
@@ -78,7 +83,7 @@ def choose_slots(body: Array, motion: Array, robots: int, clearance: float, rng:
     inward = (body[nearest] - points) / clearance
     local = motion[tree.query(points, k=20)[1]].mean(1)
     use = (local * inward).sum(1) / max(float(np.abs(motion).max()), 1e-6)
-    weight = 0.6 + 0.8 * np.clip(use, 0.0, 1.0)
+    weight = cage + (1.0 - cage) * np.clip(use, 0.0, 1.0)
     chosen = [int(np.argmax(weight * rng.uniform(0.6, 1.0, len(points))))]
     gap = np.full(len(points), np.inf)
     while len(chosen) < robots:
@@ -100,35 +105,80 @@ def carry(slots: Array, bodies: Array) -> Array:
     return out
 
 
-def approach(robots: Array, slots: Array, body: Array, clearance: float, step: float) -> Array:
-    """Walk robots to their slots around the object: positions (k + 1, r, 2), `step` [m] per decision."""
-    tree = cKDTree(body)
-    track = [robots]
-    for _ in range(60):
-        at = track[-1]
-        way = slots - at
-        left = np.linalg.norm(way, axis=1)
-        if left.max() < 1e-3:
-            break
-        way = way / np.maximum(left, 1e-9)[:, None]
-        distance, nearest = tree.query(at)
-        out = (at - body[nearest]) / np.maximum(distance, 1e-9)[:, None]
-        into = (way * out).sum(1)
-        slide = (distance < clearance + step) & (into < 0.0) & (left > step)
-        around = np.stack([-out[:, 1], out[:, 0]], axis=1)
-        around *= np.where((around * way).sum(1) >= 0.0, 1.0, -1.0)[:, None]
-        way = np.where(slide[:, None], around + np.maximum(clearance - distance, 0.0)[:, None] / step * out, way)
-        track.append(at + way * np.minimum(left, step)[:, None])
-    return np.array(track)
+class Terrain:
+    """Shortest ways for a robot's centre around the object, on a grid of nodes."""
+
+    def __init__(self, body: Array, clearance: float, config: PushConfig) -> None:
+        """Build the graph of free nodes [m]."""
+        self._tree, self._clear = cKDTree(body), clearance - 0.004
+        low, high = config.low + config.robot_radius, config.high - config.robot_radius
+        axis = np.arange(low, high, 0.02)
+        self.nodes = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+        self.nodes = self.nodes[self._tree.query(self.nodes)[0] > self._clear]
+        self._free = cKDTree(self.nodes)
+        edges = self._free.query_pairs(0.0285, output_type="ndarray")
+        length = np.linalg.norm(self.nodes[edges[:, 0]] - self.nodes[edges[:, 1]], axis=1)
+        self._graph = coo_array((length, edges.T), shape=(len(self.nodes),) * 2).tocsr()
+
+    def ways(self, goals: Array) -> tuple[Array, NDArray[np.int_], NDArray[np.int_]]:
+        """Distances from every node to each goal, next nodes on the way (both (r, n)), and the goals' own nodes."""
+        ends = self._free.query(goals)[1]
+        distance, following = dijkstra(self._graph, directed=False, indices=ends, return_predecessors=True)
+        return distance, following, ends
+
+    def nearest(self, points: Array) -> NDArray[np.int_]:
+        """Free nodes nearest to points."""
+        return np.asarray(self._free.query(points)[1])
+
+    def visible(self, a: Array, b: Array) -> bool:
+        """Whether the straight way is free of the object."""
+        line = a + np.linspace(0.0, 1.0, 25)[:, None] * (b - a)
+        return bool(self._tree.query(line)[0].min() > self._clear)
 
 
-def warm_start(scene: Scene, goal: Array, config: PushConfig, rng: np.random.Generator) -> Array:
+def approach(robots: Array, slots: Array, body: Array, clearance: float, step: float, config: PushConfig) -> Array:
+    """Share out the slots and walk the robots there around the object.
+
+    Returns:
+        Positions [m], shape (k + 1, r, 2), `step` [m] per decision; the last one is the slots in their new order.
+    """
+    terrain = Terrain(body, clearance, config)
+    distance, following, ends = terrain.ways(slots)
+    first = terrain.nearest(robots)
+    cost = np.minimum(distance[:, first].T, 10.0)
+    order = linear_sum_assignment(cost**2)[1]  # squared: a few equal ways rather than one long one
+    tracks = []
+    for robot, node, k in zip(robots, first, order, strict=True):
+        line = [robot]
+        while node != ends[k] and following[k, node] >= 0:
+            line.append(terrain.nodes[node])
+            node = following[k, node]
+        line.append(slots[k])
+        corners = [line[0]]
+        while corners[-1] is not line[-1]:  # cut corners where the straight way is free
+            here = next(i for i, point in enumerate(line) if point is corners[-1])
+            ahead = [i for i in range(here + 1, len(line)) if terrain.visible(line[here], line[i])]
+            corners.append(line[max(ahead, default=here + 1)])
+        tracks.append(_resample(np.array(corners), step))
+    count = max(len(track) for track in tracks)
+    return np.stack([np.concatenate([t, np.repeat(t[-1:], count - len(t), axis=0)]) for t in tracks], axis=1)
+
+
+def _resample(corners: Array, step: float) -> Array:
+    """Points along a polyline, `step` apart."""
+    along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
+    at = np.append(np.arange(0.0, along[-1], step), along[-1])
+    return np.stack([np.interp(at, along, corners[:, k]) for k in range(2)], axis=1)
+
+
+def warm_start(scene: Scene, goal: Array, config: PushConfig, cage: float, rng: np.random.Generator) -> Array:
     """A first plan.
 
     Args:
         scene: the task.
         goal: goal particles paired with the scene's start [m], shape (n, 2).
         config: the world.
+        cage: see `choose_slots`.
         rng: another draw gives another cage.
 
     Returns:
@@ -137,15 +187,10 @@ def warm_start(scene: Scene, goal: Array, config: PushConfig, rng: np.random.Gen
     step = config.robot_speed * config.control_period
     spacing = np.sqrt(scene.area / len(scene.start))
     clearance = config.robot_radius + 0.5 * spacing + 0.001
-    slots = choose_slots(scene.start, goal - scene.start, len(scene.robots), clearance, rng)
-    tree = cKDTree(scene.start)
-    way = scene.robots[:, None, None] + np.linspace(0, 1, 20)[:, None] * (slots - scene.robots[:, None])[:, :, None]
-    blocked = (tree.query(way)[0] < clearance - 0.005).mean(-1)
-    cost = np.linalg.norm(way[:, :, -1] - way[:, :, 0], axis=-1) * (1.0 + 4.0 * blocked)
-    slots = slots[linear_sum_assignment(cost)[1]]
-    track = approach(scene.robots, slots, scene.start, clearance, 0.95 * step)
+    slots = choose_slots(scene.start, goal - scene.start, len(scene.robots), clearance, cage, rng)
+    track = approach(scene.robots, slots, scene.start, clearance, 0.95 * step, config)
     fine = path(scene.start, goal, np.linspace(0.0, 1.0, 41))
-    carried = carry(slots, fine)
+    carried = carry(track[-1], fine)
     lengths = np.linalg.norm(np.diff(carried, axis=0), axis=-1).sum(0)
     count = max(4, int(np.ceil(lengths.max() / (CRUISE * step))))
     ramp = np.clip(np.arange(1, count + 1) / (count + 1), 0.0, 1.0)

@@ -1,0 +1,183 @@
+"""The planner: a first plan by geometry, then gradient descent on the robots' velocities through the soft-body world."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import warp as wp
+from numpy.typing import NDArray
+
+from horseshoe.sim.push.config import PushConfig
+from horseshoe.sim.push.loss import Loss
+from horseshoe.sim.push.scenes import Scene
+from horseshoe.sim.push.shapes import SUCCESS, incremental_iou, occupancy
+from horseshoe.sim.push.warm_start import pair, warm_start
+from horseshoe.sim.push.world import PushWorld
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    """Settings of the planner.
+
+    Attributes:
+        iterations: gradient steps in all, over all restarts.
+        patience: gradient steps without better result before the next restart.
+        candidates: first plans tried per restart; the best one is improved.
+        restarts: how often to begin anew while the goal is not reached.
+        good_enough: incremental IoU at which to stop.
+        rate: step size of Adam, in shares of the top speed.
+    """
+
+    iterations: int = field(default=60, metadata={"range": (0, 10000)})
+    patience: int = field(default=15, metadata={"range": (1, 10000)})
+    candidates: int = field(default=6, metadata={"range": (1, 64)})
+    restarts: int = field(default=3, metadata={"range": (1, 100)})
+    good_enough: float = field(default=0.97, metadata={"range": (0.0, 1.0)})
+    rate: float = field(default=0.05, metadata={"range": (1e-4, 1.0)})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the planner found for a scene.
+
+    Attributes:
+        actions: wanted velocities over the top speed, shape (steps, n_robots, 2).
+        particles: the object at every decision [m], shape (steps + 1, n, 2).
+        robots: the robots at every decision [m], shape (steps + 1, n_robots, 2).
+        score: incremental IoU reached.
+        history: best incremental IoU after every gradient step.
+        seconds: time it took.
+    """
+
+    actions: Array
+    particles: Array
+    robots: Array
+    score: float
+    history: list[float]
+    seconds: float
+
+    @property
+    def success(self) -> bool:
+        """Whether the goal counts as reached."""
+        return self.score > SUCCESS
+
+
+def simulate(scene: Scene, actions: Array, config: PushConfig) -> tuple[Array, Array]:
+    """Run several action sequences from the start of a scene.
+
+    Args:
+        scene: the task.
+        actions: shape (k, steps, n_robots, 2).
+        config: the world.
+
+    Returns:
+        Particles (k, steps + 1, n, 2) and robots (k, steps + 1, n_robots, 2) [m]; NaN where a scene exploded.
+    """
+    k, steps, robots = actions.shape[:3]
+    world = PushWorld(config, k, len(scene.start), robots, steps)
+    world.reset(
+        np.repeat(scene.start[None], k, 0), np.repeat(scene.robots[None], k, 0), [scene.area] * k, [scene.material] * k
+    )
+    world.rollout(wp.array(actions.swapaxes(0, 1).astype(np.float32), dtype=wp.vec2))
+    particles = world.particles.numpy().swapaxes(0, 1).astype(float)
+    particles[world.exploded] = np.nan
+    return particles, world.robots.numpy().swapaxes(0, 1).astype(float)
+
+
+def plan(
+    scene: Scene,
+    config: PushConfig,
+    settings: PlannerConfig | None = None,
+    seed: int = 0,
+    progress: Callable[[int, float], None] | None = None,
+) -> Plan:
+    """Find actions that bring the object to its goal; the same for the same arguments.
+
+    Args:
+        scene: the task.
+        config: the world.
+        settings: of the planner.
+        seed: of the first plans.
+        progress: called after every gradient step with the steps done and the best score.
+    """
+    settings = settings or PlannerConfig()
+    began = time.perf_counter()
+    goal = scene.goal if scene.paired else pair(scene.start, scene.goal)
+    wanted = occupancy(scene.goal, scene.area, config)
+    before = occupancy(scene.start, scene.area, config)
+
+    def score(particles: Array) -> Array:
+        value = incremental_iou(occupancy(particles, scene.area, config), before, wanted)
+        return np.where(np.isfinite(particles).all((-2, -1)), value, 0.0)
+
+    rng = np.random.default_rng(seed)
+    best: Plan | None = None
+    history: list[float] = []
+    for _ in range(settings.restarts):
+        first = _candidates(scene, goal, config, settings.candidates, rng)
+        particles, robots = simulate(scene, first, config)
+        error = np.nan_to_num(((particles[:, -1] - goal) ** 2).sum(-1).mean(-1), nan=np.inf)
+        scores = score(np.nan_to_num(particles[:, -1], nan=config.side / 2))
+        k = int(np.argmin(error))
+        found = Plan(first[k], particles[k], robots[k], float(scores[k]), history, 0.0)
+        found = _descend(scene, goal, config, settings, found, score, progress)
+        best = found if best is None or found.score > best.score else best
+        if best.score >= settings.good_enough or len(history) >= settings.iterations:
+            break
+    assert best is not None
+    return replace(best, seconds=time.perf_counter() - began)
+
+
+def _candidates(scene: Scene, goal: Array, config: PushConfig, count: int, rng: np.random.Generator) -> Array:
+    """First plans, padded with rest to the longest, shape (count, steps, n_robots, 2)."""
+    plans = [warm_start(scene, goal, config, (0.5, 0.1, 0.3)[k % 3], rng) for k in range(count)]
+    longest = max(len(p) for p in plans)
+    return np.stack([np.concatenate([p, np.zeros((longest - len(p), *p.shape[1:]))]) for p in plans])
+
+
+def _descend(
+    scene: Scene,
+    goal: Array,
+    config: PushConfig,
+    settings: PlannerConfig,
+    best: Plan,
+    score: Callable[[Array], Array],
+    progress: Callable[[int, float], None] | None,
+) -> Plan:
+    """Adam on the actions of a plan, while it gets better."""
+    steps, robots = best.actions.shape[:2]
+    world = PushWorld(config, 1, len(scene.start), robots, steps)
+    world.reset(scene.start[None], scene.robots[None], [scene.area], [scene.material])
+    loss = Loss(config, goal[None], scene.area, steps, robots)
+    actions = wp.array(best.actions[:, None].astype(np.float32), dtype=wp.vec2, requires_grad=True)
+    value = best.actions.copy()
+    mean, square = np.zeros_like(value), np.zeros_like(value)
+    since = 0
+    for k in range(1, settings.iterations - len(best.history) + 1):
+        if best.score >= settings.good_enough or since >= settings.patience:
+            break
+        with wp.Tape() as tape:
+            world.rollout(actions, tape)
+            total = loss(world)
+        particles = world.particles.numpy()[:, 0].astype(float)
+        reached = 0.0 if world.exploded[0] else float(score(particles[-1]))
+        since += 1
+        if reached > best.score:
+            since = 0 if reached > best.score + 0.003 else since
+            robots_at = world.robots.numpy()[:, 0].astype(float)
+            best = replace(best, actions=value.copy(), particles=particles, robots=robots_at, score=reached)
+        best.history.append(best.score)
+        if progress is not None:
+            progress(len(best.history), best.score)
+        tape.backward(grads={total: wp.array(np.ones(1, np.float32))})
+        slope = np.nan_to_num(actions.grad.numpy()[:, 0].astype(float))
+        tape.zero()
+        slope /= max(1e-12, np.sqrt((slope**2).mean()))  # so that the units of the loss do not matter to Adam
+        mean, square = 0.8 * mean + 0.2 * slope, 0.95 * square + 0.05 * slope**2
+        value = value - settings.rate * (mean / (1 - 0.8**k)) / (np.sqrt(square / (1 - 0.95**k)) + 1e-2)
+        value = np.clip(value, -1.2, 1.2)
+        actions.assign(value[:, None].astype(np.float32))
+    return best
