@@ -39,6 +39,7 @@ class TrainConfig:
         gamma: discount a decision.
         kl: update size the step size is adapted to.
         full_level: success rate on whole starts at which the curriculum is over.
+        initial_std: of every action; a hand that shakes by centimetres never learns to hold.
         save_every: updates between two checkpoints.
     """
 
@@ -56,7 +57,7 @@ class TrainConfig:
     learning_rate: float = field(default=5e-4, metadata={"range": (1e-7, 1.0)})
     kl: float = field(default=0.012, metadata={"range": (1e-4, 1.0)})
     entropy: float = field(default=0.001, metadata={"range": (0.0, 1.0)})
-    initial_std: float = field(default=0.35, metadata={"range": (0.01, 2.0)})
+    initial_std: tuple[float, ...] = (0.18, 0.18, 0.18, 0.18, 0.18, 0.18, 0.5)
     full_level: float = field(default=0.8, metadata={"range": (0.01, 1.0)})
     save_every: int = field(default=20, metadata={"range": (1, 10**6)})
 
@@ -186,7 +187,8 @@ def save(model: PPO, progress: _Progress, folder: Path) -> None:
     os.replace(temporary, folder / "checkpoint.safetensors")
 
 
-def _state(file: Path) -> dict[str, Any]:
+def read_state(file: Path) -> dict[str, Any]:
+    """What a checkpoint knows beside its arrays: counters and the learning curve."""
     from safetensors import safe_open
 
     with safe_open(file, "np") as f:
@@ -202,7 +204,7 @@ def load_policy(model: PPO, file: Path) -> None:
 
 def _restore(model: PPO, file: Path) -> dict[str, Any]:
     env: AgentVecEnv = model.env  # type: ignore[assignment]
-    arrays, state = load_file(file), _state(file)
+    arrays, state = load_file(file), read_state(file)
     load_policy(model, file)
     slots = model.policy.optimizer.state_dict()
     for key, value in arrays.items():
@@ -252,11 +254,12 @@ def build(config: TrainConfig, n_threads: int = 2) -> PPO:
                 "architecture": config.architecture,
                 "tokens": tokens,
             },
-            "log_std_init": float(np.log(config.initial_std)),
         },
         seed=config.seed,
         device="cpu",
     )
+    with torch.no_grad():
+        model.policy.log_std.copy_(torch.log(torch.tensor(config.initial_std)))
     return model
 
 

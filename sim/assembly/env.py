@@ -17,10 +17,11 @@ from horseshoe.hardware import xarm6
 from horseshoe.sim.assembly import blueprint as blueprints
 from horseshoe.sim.assembly import cell as cells
 from horseshoe.sim.assembly.perception import NoiseConfig, Perception, true_scene
+from horseshoe.sim.assembly.render import Recorder, renderer
 from horseshoe.sim.assembly.scene import FIELDS, Assignment, SceneObserver
 from horseshoe.sim.assembly.starts import StartConfig, Starts, StartSampler
 from horseshoe.sim.assembly.task import OUTCOMES, Task, TaskConfig
-from horseshoe.sim.assembly.world import TICK, BatchWorld, PhysicsRange
+from horseshoe.sim.assembly.world import CHUNK, TICK, BatchWorld, PhysicsRange
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -117,7 +118,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         self.level = 1.0
         self._pool: Starts | None = None
         self._next = 0
-        self._renderer: Any = None
+        self.recorder: Recorder | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Start every environment anew; the same seed gives the same episodes."""
@@ -141,6 +142,8 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         targets = self.path.decision(moved, self.world.state().q)
         self.world.advance(targets)
         self.steps += 1
+        if self.recorder:
+            self.recorder.capture()
         state = self.world.state()
         terms, outcome = self.task.judge(
             state, self.path.target, wanted, self.assignment, self.world.diverged, self.steps >= self.horizon
@@ -156,10 +159,17 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         info: dict[str, Any] = {"arm_reward": arm_reward, "terms": terms, "outcome": outcome, "success": success}
         if done.any():
             info["whole"], info["steps"] = self.whole.copy(), self.steps.copy()
+            info["delay"] = self.path.delay
             info["final_obs"] = self._observe()
             info["final_privileged"] = self.privileged()
+            if self.recorder:
+                for index in np.flatnonzero(done):
+                    self.recorder.finish(int(index), OUTCOMES[outcome[index]])
             self._begin(done)
         return self._observe(), arm_reward.mean(1), terminated, truncated, info
+
+    outcomes = OUTCOMES
+    frame_rate = 1 / (CHUNK * TICK)  # of recordings [Hz]
 
     def privileged(self) -> Array:
         """What only a critic in training may see: the true scene and physics, float32 (n_envs, n_arms, PRIVILEGED)."""
@@ -244,9 +254,17 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         scene = self.perception.perceive(self.path.target)
         return self.observer.observe(scene, self.assignment).astype(np.float32)
 
-    def close_extras(self, **kwargs: Any) -> None:
-        """Free the renderer."""
-        self._renderer = None
+    def record(self, count: int) -> Recorder:
+        """Keep the coming episode of the first `count` environments for a video; call before `reset`."""
+        self.recorder = Recorder(self.world, np.arange(min(count, self.num_envs)))
+        return self.recorder
+
+    def render(self) -> tuple[Any, ...] | None:
+        """An image of every environment, (height, width, 3) uint8."""
+        if self.render_mode != "rgb_array":
+            return None
+        draw = renderer(self.world)
+        return tuple(draw(state, i) for i, state in enumerate(self.world.trace[-1]))
 
 
 def make_vector(num_envs: int = 1, blueprint: str = "u_shape", **kwargs: Any) -> AssemblyVectorEnv:
@@ -267,6 +285,7 @@ class AssemblyEnv(gym.Env[Array, Array]):
     def __init__(self, blueprint: str = "u_shape", render_mode: str | None = None, **kwargs: Any) -> None:
         self.render_mode = render_mode
         self.vector = make_vector(1, blueprint, **{"n_threads": 1, "pool": 16, "start_batch": 16, **kwargs})
+        self.vector.render_mode = render_mode
         self.observation_space = self.vector.single_observation_space
         self.action_space = self.vector.single_action_space
 
@@ -289,3 +308,8 @@ class AssemblyEnv(gym.Env[Array, Array]):
             bool(truncated[0]),
             {"outcome": OUTCOMES[info["outcome"][0]], "terms": terms},
         )
+
+    def render(self) -> Any:
+        """An image of the cell, (height, width, 3) uint8."""
+        images = self.vector.render()
+        return None if images is None else images[0]

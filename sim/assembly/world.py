@@ -81,6 +81,7 @@ class BatchWorld:
         magnets: latches and forces, shared by all engines.
         diverged: environments whose physics exploded during the last `advance`, shape (n_envs,); they stay frozen
             until reset.
+        trace: state vectors at the start and after every chunk of the last decision, oldest first.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class BatchWorld:
         self.model_index = np.zeros(n_envs, dtype=np.intp)
         self.diverged: Mask = np.zeros(n_envs, dtype=bool)
         self._force = np.zeros((n_envs, 1 + self.n_arms))
-        self._trace = [self._state.copy()]  # states at the chunks of the last decision, oldest first
+        self.trace = [self._state.copy()]
         self._assign(np.zeros(n_envs, dtype=np.intp))
 
     def _assign(self, index: NDArray[np.intp]) -> None:
@@ -159,7 +160,7 @@ class BatchWorld:
         act = 1 + self._nq + self._nv
         state[:, act : act + q[0].size] = q.reshape(k, -1)  # the servos' lag filters
         self._state[mask] = state
-        for past in self._trace:
+        for past in self.trace:
             past[mask] = state
         self.magnets.reset(mask)
         self.diverged[mask] = False
@@ -177,7 +178,7 @@ class BatchWorld:
             control[..., 7 * r + 6] = xarm6.GRIPPER_STROKE - control[..., 7 * r + 6]
         frozen = self.diverged.copy()
         self._force[:] = 0.0
-        self._trace = self._trace[-1:]
+        self.trace = self.trace[-1:]
         for start in range(0, n_ticks, CHUNK):
             ticks = min(CHUNK, n_ticks - start)
             position, rotation = self._block_poses()
@@ -208,7 +209,7 @@ class BatchWorld:
             bad |= np.abs(after[:, 1 : 1 + self._nq + self._nv]).max(1) > 1e3
             frozen |= bad
             self._state = np.where(frozen[:, None], self._state, after)
-            self._trace.append(self._state.copy())
+            self.trace.append(self._state.copy())
             force = np.linalg.norm(sensors.reshape(n, ticks, -1, 3), axis=-1).max(1)
             np.maximum(self._force, np.where(frozen[:, None], 0.0, force), out=self._force)
         self.diverged = frozen
@@ -219,9 +220,13 @@ class BatchWorld:
         Args:
             lag: how many chunks ago, at most a decision, shape (n_envs,); now without it.
         """
-        s, n, r = self._state, self.n_envs, self.n_arms
-        if lag is not None:
-            s = np.stack(self._trace)[np.maximum(len(self._trace) - 1 - lag, 0), np.arange(n)]
+        if lag is None:
+            return self.read(self._state)
+        return self.read(np.stack(self.trace)[np.maximum(len(self.trace) - 1 - lag, 0), np.arange(self.n_envs)])
+
+    def read(self, s: Array) -> WorldState:
+        """State vectors (n, size) in words; contact forces are those of now."""
+        n, r = len(s), self.n_arms
         arms = s[:, 1 : 1 + r * _PER_ARM].reshape(n, r, _PER_ARM)
         speeds = s[:, 1 + self._nq : 1 + self._nq + r * _PER_ARM].reshape(n, r, _PER_ARM)
         blocks = s[:, 1 + r * _PER_ARM : 1 + self._nq].reshape(n, self.n_blocks, 7)
@@ -252,7 +257,7 @@ class BatchWorld:
             "since": self.magnets._since.copy(),
             "diverged": self.diverged.astype(np.float64),
             "force": self._force.copy(),
-            "trace": np.stack(self._trace),
+            "trace": np.stack(self.trace),
         }
 
     def restore(self, snapshot: dict[str, Array]) -> None:
@@ -263,7 +268,7 @@ class BatchWorld:
         self.magnets._since = snapshot["since"].copy()
         self.diverged = snapshot["diverged"].astype(bool)
         self._force = snapshot["force"].copy()
-        self._trace = list(snapshot["trace"].copy())
+        self.trace = list(snapshot["trace"].copy())
 
     def _block_poses(self) -> tuple[Array, Array]:
         blocks = self._state[:, 1 + self.n_arms * _PER_ARM : 1 + self._nq].reshape(self.n_envs, self.n_blocks, 7)

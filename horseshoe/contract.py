@@ -1,0 +1,115 @@
+"""The contract that lies beside every policy: what it sees, what it does, in which timing and noise it was trained.
+
+Training writes it; evaluation and the robot refuse to run what does not match, naming the field.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from horseshoe import configuration
+from horseshoe.action_path import ActionConfig
+from horseshoe.errors import ConfigurationError
+from horseshoe.observation import FieldSet
+
+VERSION = 1
+FILE = "contract.yaml"
+WEIGHTS = "policy.onnx"
+
+
+@dataclass(frozen=True)
+class ObservationField:
+    """A field of the observation: name, how many numbers, SI unit."""
+
+    name: str
+    size: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Contract:
+    """See the module.
+
+    Attributes:
+        version: of this format.
+        env: Gymnasium id of the task.
+        blueprint: what is assembled.
+        robots: how many robots share the policy.
+        action: rates, scale, interpolation and limits of the action path.
+        observation: fields in the order of the network's input; the normaliser is inside the network.
+        delay: transport delay trained with, command to motion [s].
+        environment: the rest of the training environment, noise and physics ranges included.
+        training: settings of the learner.
+        revision: git revision of the code that trained it.
+        weights_sha256: of the ONNX file.
+        results: measured, each with the command that measured it.
+    """
+
+    version: int
+    env: str
+    blueprint: str
+    robots: int
+    action: ActionConfig
+    observation: tuple[ObservationField, ...]
+    delay: tuple[float, float]
+    environment: dict[str, Any]
+    training: dict[str, Any]
+    revision: str
+    weights_sha256: str
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+
+def observation_fields(fields: FieldSet) -> tuple[ObservationField, ...]:
+    """What a contract says of an observer's fields."""
+    return tuple(ObservationField(f.name, f.size, f.unit) for f in fields.fields)
+
+
+def sha256(file: Path) -> str:
+    """Hex digest of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def load(folder: str | Path) -> Contract:
+    """Read the contract of a policy folder and check that the weights are the ones it speaks of.
+
+    Raises:
+        ConfigurationError: a file is missing, a field is wrong, or the weights are others.
+    """
+    folder = Path(folder)
+    file = folder / FILE
+    contract = configuration.load(Contract, file)
+    if contract.version != VERSION:
+        raise ConfigurationError(file, "version", f"is {contract.version}, this Horseshoe reads {VERSION}")
+    weights = folder / WEIGHTS
+    if not weights.exists():
+        raise ConfigurationError(weights, "", "is missing")
+    if sha256(weights) != contract.weights_sha256:
+        raise ConfigurationError(file, "weights_sha256", f"does not belong to {weights.name}; export the policy again")
+    return contract
+
+
+def check_observation(contract: Contract, fields: FieldSet, file: str | Path = FILE) -> None:
+    """Refuse a policy that was trained on other observations.
+
+    Raises:
+        ConfigurationError: names the first field that differs.
+    """
+    ours = observation_fields(fields)
+    for i, (theirs, mine) in enumerate(zip(contract.observation, ours, strict=False)):
+        if theirs != mine:
+            raise ConfigurationError(file, f"observation[{i}]", f"is {theirs}, the observer gives {mine}")
+    if len(contract.observation) != len(ours):
+        raise ConfigurationError(file, "observation", f"has {len(contract.observation)} fields, expected {len(ours)}")
+
+
+def check_action(contract: Contract, action: ActionConfig, file: str | Path = FILE) -> None:
+    """Refuse to run a policy with another action path than it was trained with.
+
+    Raises:
+        ConfigurationError: names the first setting that differs.
+    """
+    mine, theirs = configuration.dump(action), configuration.dump(contract.action)
+    for name, value in theirs.items():
+        if mine[name] != value:
+            raise ConfigurationError(file, f"action.{name}", f"is {value}, the action path runs with {mine[name]}")

@@ -1,0 +1,114 @@
+"""From a checkpoint to a policy folder: ONNX, contract and card."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from horseshoe import __version__, configuration
+from horseshoe import contract as contracts
+from horseshoe.errors import HorseshoeError
+from horseshoe.policies.ppo import TrainConfig, build, load_policy, read_state
+from horseshoe.policies.runtime import OnnxPolicy
+
+
+class _Deterministic(nn.Module):
+    """Mean action of a trained actor, clipped as the action path would."""
+
+    def __init__(self, policy: Any) -> None:
+        super().__init__()
+        self.networks, self.head = policy.mlp_extractor, policy.action_net
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return torch.clamp(self.head(self.networks.forward_actor(observation)), -1.0, 1.0)
+
+
+def _revision() -> str:
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+        return described.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return f"horseshoe {__version__}"
+
+
+def export(run: Path, folder: Path) -> float:
+    """Export the checkpoint of a run folder.
+
+    Args:
+        run: folder that `horseshoe train` wrote.
+        folder: policy folder to write, made if missing.
+
+    Returns:
+        Largest difference between torch and ONNX on observations recorded in the environment.
+
+    Raises:
+        HorseshoeError: no checkpoint there, or the two disagree by more than 1e-5.
+    """
+    checkpoint = run / "checkpoint.safetensors"
+    if not checkpoint.exists():
+        raise HorseshoeError(f"{checkpoint}: no such checkpoint; `horseshoe train` writes it")
+    config = configuration.load(TrainConfig, run / "train.yaml")
+    small = configuration.load(TrainConfig, {**configuration.dump(config), "n_envs": 16})
+    model = build(small, n_threads=1)
+    load_policy(model, checkpoint)
+    agents: Any = model.env
+    actor = _Deterministic(model.policy).eval()
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / contracts.WEIGHTS
+    temporary = folder / "policy.onnx.tmp"
+    torch.onnx.export(
+        actor,
+        (torch.zeros(2, agents.n_actor),),
+        str(temporary),
+        input_names=["observation"],
+        output_names=["action"],
+        dynamic_axes={"observation": {0: "agents"}, "action": {0: "agents"}},
+        opset_version=17,
+        dynamo=False,
+    )
+    temporary.replace(weights)
+    env = agents.env
+    contract = contracts.Contract(
+        version=contracts.VERSION,
+        env=config.env,
+        blueprint=env.blueprint.name,
+        robots=agents.robots,
+        action=env.config.action,
+        observation=contracts.observation_fields(env.observer.fields),
+        delay=env.config.noise.delay,
+        environment={k: v for k, v in configuration.dump(env.config).items() if k not in ("action", "cell")},
+        training=configuration.dump(config),
+        revision=_revision(),
+        weights_sha256=contracts.sha256(weights),
+    )
+    configuration.save_yaml(contract, folder / contracts.FILE)
+    state = read_state(checkpoint)
+    (folder / "curve.json").write_text(json.dumps(_thin(state["curve"])) + "\n")
+    difference = _replay(actor, OnnxPolicy(folder), env, agents.n_actor)
+    if difference > 1e-5:
+        raise HorseshoeError(f"{weights}: torch and ONNX differ by {difference:.1e}, more than 1e-5")
+    return difference
+
+
+def _thin(curve: list[dict[str, float]], points: int = 200) -> list[dict[str, float]]:
+    step = max(len(curve) // points, 1)
+    return curve[::step] + ([curve[-1]] if curve and (len(curve) - 1) % step else [])
+
+
+def _replay(actor: nn.Module, onnx: OnnxPolicy, env: Any, size: int) -> float:
+    """Drive the environment with the exported policy and compare on what it sees."""
+    observation, _ = env.reset(seed=12345)
+    worst = 0.0
+    for _ in range(20):
+        action = onnx.act(observation)
+        with torch.no_grad():
+            reference = actor(torch.as_tensor(observation.reshape(-1, size))).numpy().reshape(action.shape)
+        worst = max(worst, float(np.abs(action - reference).max()))
+        observation = env.step(action)[0]
+    return worst
