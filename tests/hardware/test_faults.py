@@ -1,0 +1,151 @@
+"""Every fault, on either arm, while both move: both hold until an operator acts, and the message says why."""
+
+import time
+
+import numpy as np
+import pytest
+
+from horseshoe.hardware.arm_driver import Phase
+from horseshoe.hardware.arm_settings import ArmError, CommandRefused
+from horseshoe.hardware.emulator.controller import EMERGENCY_STOPS
+from horseshoe.hardware.error_codes import CONTROLLER_ERRORS
+from tests.hardware.conftest import HOME, Pair, wait_until
+
+ARMS = ("left", "right")
+OTHER = {"left": "right", "right": "left"}
+CODES = (1, 2, 3, 19, 22, 23, 24, 31, 35, 60)
+HOLD_WITHIN = 0.1  # [s]
+
+
+def both_stopped(pair: Pair) -> bool:
+    return all(driver.snapshot().phase is Phase.STOPPED for driver in pair.drivers.values())
+
+
+def nothing_moves(pair: Pair, seconds: float = 0.15) -> bool:
+    before = {arm: pair.controller(arm).set_point.q for arm in ARMS}
+    time.sleep(seconds)
+    return all(np.array_equal(before[arm], pair.controller(arm).set_point.q) for arm in ARMS)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("code", CODES)
+def test_fault_on_one_arm_holds_both_until_an_operator_clears_it(pair: Pair, arm: str, code: int) -> None:
+    pair.swing()
+    paused = pair.not_run()
+    since = {each: pair.controller(each).ticks for each in ARMS}
+    pair.servers[arm].run(lambda controller: controller.inject(code))
+    wait_until(lambda: both_stopped(pair))
+    paused = pair.not_run() - paused
+
+    assert pair.rest_time(arm, since[arm]) <= HOLD_WITHIN
+    assert pair.rest_time(OTHER[arm], since[OTHER[arm]]) <= HOLD_WITHIN + paused
+    assert nothing_moves(pair)
+    happened, action = CONTROLLER_ERRORS[code]
+    for each in ARMS:
+        fault = pair.drivers[each].snapshot().fault
+        assert f"{arm} arm: C{code}: {happened}" in fault and action in fault
+        with pytest.raises(ArmError, match=f"C{code}"):
+            pair.drivers[each].send(HOME)
+    assert pair.controller(arm).state == 4 and pair.controller(arm).mode == 0
+    assert pair.controller(OTHER[arm]).state == 4
+
+    if code in EMERGENCY_STOPS:  # clearing is in vain while the button is pressed
+        with pytest.raises(ArmError, match=f"C{code}"):
+            pair.drivers[arm].clear()
+        assert not pair.controller(arm).enabled
+    pair.recover()
+    assert all(
+        driver.snapshot().phase is Phase.IDLE and not driver.snapshot().fault for driver in pair.drivers.values()
+    )
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_cut_link_stops_the_other_arm_and_reconnecting_is_the_operators_act(pair: Pair, arm: str) -> None:
+    pair.swing()
+    pair.servers[arm].cut()
+    pair.retune(arm, link_timeout=0.5)
+    wait_until(lambda: both_stopped(pair))
+    assert nothing_moves(pair)
+    assert f"{arm} arm: SDK code 3: the controller does not answer" in pair.drivers[OTHER[arm]].snapshot().fault
+    with pytest.raises(ArmError, match="no xArm controller answers"):
+        pair.drivers[arm].connect()
+    pair.servers[arm].cut(False)
+    pair.recover()
+    pair.swing()
+
+
+def test_controller_that_is_switched_off_is_named(pair: Pair) -> None:
+    pair.swing()
+    pair.servers["left"].drop_clients()
+    wait_until(lambda: both_stopped(pair))
+    fault = pair.drivers["left"].snapshot().fault
+    assert "connection" in fault or "does not answer" in fault
+    assert nothing_moves(pair)
+
+
+def test_stall_of_190_ms_is_ridden_out_without_a_jump(pair: Pair) -> None:
+    pair.swing()
+    controller = pair.controller("left")
+    pair.servers["left"].stall(0.19)
+    time.sleep(0.5)
+    assert controller.error == 0
+    assert pair.drivers["left"].snapshot().phase is Phase.STREAMING
+    assert controller.speeds.peak_joint_speed < np.pi
+
+
+def test_lost_and_late_replies_do_not_stop_the_stream(pair: Pair) -> None:
+    pair.swing()
+    pair.servers["right"].loss, pair.servers["right"].delay = 0.05, 0.002
+    time.sleep(0.8)
+    assert pair.drivers["right"].snapshot().phase is Phase.STREAMING
+    assert pair.controller("right").error == 0
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (np.full(6, np.nan), "NaN"),
+        (np.append(HOME[:5], np.inf), "infinity"),
+        (HOME[:5], "shape"),
+        (np.zeros((0, 6)), "shape"),
+        (["a"] * 6, "not numbers"),
+        (HOME + 1.0, "jumps 1.000 rad"),
+        (np.stack([HOME, HOME + 0.5]), "target 1 jumps"),
+    ],
+)
+def test_invalid_targets_are_refused_and_the_last_valid_ones_stay(pair: Pair, targets: object, message: str) -> None:
+    driver = pair.drivers["left"]
+    driver.start()
+    with pytest.raises(CommandRefused, match=message):
+        driver.send(targets)  # type: ignore[arg-type]
+    assert driver.snapshot().phase is Phase.STREAMING
+    assert np.abs(driver.send(HOME).joints - HOME).max() < 0.02
+
+
+def test_watchdog_holds_then_stops_when_commands_cease(pair: Pair) -> None:
+    pair.swing()
+    pair.stop_feeding.set()
+    driver = pair.drivers["left"]
+    pair.retune("left", hold_after=0.3)
+    wait_until(lambda: driver.snapshot().holding)
+    assert driver.snapshot().phase is Phase.STREAMING
+    pair.retune("left", stop_after=0.6)
+    wait_until(lambda: both_stopped(pair))
+    assert "no commands arrive" in driver.snapshot().fault
+    assert pair.controller("left").state == 4
+    assert nothing_moves(pair)
+
+
+def test_somebody_elses_stop_is_not_undone(pair: Pair) -> None:
+    pair.swing()
+    pair.servers["left"].run(lambda controller: controller.change_state(4))
+    wait_until(lambda: both_stopped(pair))
+    assert "stopped by someone else" in pair.drivers["left"].snapshot().fault
+
+
+def test_driver_stops_when_the_gripper_bus_dies(pair: Pair) -> None:
+    pair.swing()
+    pair.servers["left"].run(lambda c: setattr(c.gripper, "unplugged", True))
+    pair.drivers["left"].send(pair.drivers["left"].snapshot().sent, opening=0.03)
+    wait_until(lambda: both_stopped(pair))
+    assert "C19" in pair.drivers["left"].snapshot().fault
