@@ -10,6 +10,10 @@ from horseshoe.errors import HorseshoeError
 
 # verb: "module:click command". The rooms own their commands; this is the only list of them.
 VERBS: dict[str, str] = {
+    "train": "horseshoe.policies.cli:train",
+    "export": "horseshoe.policies.cli:export",
+    "evaluate": "horseshoe.policies.cli:evaluate",
+    "demo": "horseshoe.policies.cli:demo",
     "emulate": "horseshoe.hardware.cli:emulate",
 }
 

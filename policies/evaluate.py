@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from tqdm import tqdm
 
+from horseshoe import configuration
 from horseshoe import contract as contracts
-from horseshoe.configuration import write_atomically
 from horseshoe.errors import HorseshoeError
 from horseshoe.policies.runtime import OnnxPolicy
 
@@ -70,7 +70,7 @@ class Evaluation:
     def save_json(self, path: Path) -> None:
         """Write the summary."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(self.summary(), indent=2) + "\n")
+        configuration.write_atomically(path, json.dumps(self.summary(), indent=2) + "\n")
 
     def save_picture(self, path: Path) -> None:
         """Draw outcomes, time to success and success over delay as a PNG."""
@@ -123,15 +123,14 @@ def environment_of(policy: OnnxPolicy, noise: float, delay: tuple[float, float] 
     if not 0 <= span[0] <= span[1] <= room:
         raise HorseshoeError(f"--delay: {span[0]}-{span[1]} s is not within 0 to {room} s")
     environment["noise"] = scaled | {"delay": list(span)}
-    from horseshoe.configuration import dump
-
-    return environment | {"action": dump(policy.contract.action)}
+    return environment | {"action": configuration.dump(policy.contract.action)}
 
 
 def evaluate(
     policy: OnnxPolicy,
     episodes: int,
     seed: int,
+    engine: str = "mujoco",
     noise: float = 1.0,
     delay: tuple[float, float] | None = None,
     video: Path | None = None,
@@ -144,6 +143,7 @@ def evaluate(
         policy: what to run.
         episodes: how many.
         seed: of scenes, physics and noise; not one that training used.
+        engine: physics engine.
         noise: scale of the perception and actuation noise of the contract.
         delay: transport delay range [s], the contract's without it.
         video: where to write a video of the first episodes.
@@ -164,6 +164,7 @@ def evaluate(
         vectorization_mode="vector_entry_point",
         config=environment_of(policy, noise, delay),
         seed=seed,
+        engine=engine,
         n_threads=threads,
     )
     cell: Any = env.unwrapped
@@ -194,7 +195,7 @@ def evaluate(
     settings = {
         "policy": policy.folder.name,
         "env": policy.contract.env,
-        "engine": "mujoco",
+        "engine": engine,
         "seed": seed,
         "noise": noise,
         "delay": list(policy.contract.delay if delay is None else delay),

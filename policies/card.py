@@ -1,0 +1,79 @@
+"""The card of a policy: what it does, how it was trained, what it measured. Made from contract and learning curve."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from horseshoe import configuration
+from horseshoe import contract as contracts
+from horseshoe.configuration import write_atomically
+
+
+def _reached(curve: list[dict[str, float]], level: float) -> str:
+    for point in curve:
+        if point["success"] >= level and point["level"] >= 1.0:
+            return f"{level:.0%} of whole starts after {point['seconds'] / 60:.0f} min"
+    best = max((p["success"] for p in curve if p["level"] >= 1.0), default=0.0)
+    return f"{level:.0%} not reached (best {best:.1%})"
+
+
+def _row(result: dict[str, Any]) -> str:
+    low, high = result["ci95"]
+    failures = ", ".join(f"{k} {v}" for k, v in sorted(result["failures"].items(), key=lambda item: -item[1]))
+    rate = f"{result['success_rate']:.1%} [{low:.1%}, {high:.1%}]"
+    return f"| `{result['command']}` | {rate} | {result['time_to_success_median']} s | {failures or '-'} |"
+
+
+def write_card(folder: Path) -> None:
+    """Write card.md and curve.png of a policy folder."""
+    contract = contracts.load(folder)
+    curve = json.loads((folder / "curve.json").read_text())
+    training, noise = contract.training, contract.environment["noise"]
+    physics = ", ".join(f"{k} {v[0]:g} to {v[1]:g}" for k, v in contract.environment["physics"].items() if v[0] != v[1])
+    last = curve[-1]
+    action = configuration.dump(contract.action)
+    text = f"""# Policy `{folder.name}`
+
+Task: `{contract.env}`, blueprint `{contract.blueprint}`, {contract.robots} robots that share the weights. Trained by PPO (SB3) in
+simulation: no demonstrations, no hand-made controller. Revision `{contract.revision}`.
+
+| setting | value |
+|---|---|
+| actor | {training["architecture"]}, {sum(f.size for f in contract.observation)} observations, 7 actions per arm |
+| control | {action["decision_rate"]:g} Hz decisions, {action["tick_rate"]:g} Hz servo targets, full action {action["joint_step"]} rad |
+| transport delay | {1000 * contract.delay[0]:.0f} to {1000 * contract.delay[1]:.0f} ms, drawn once an episode |
+| block pose noise | {1000 * noise["position"]:g} mm and {noise["rotation"]:g} rad every decision, {1000 * noise["position_bias"]:g} mm and {noise["rotation_bias"]:g} rad bias, {noise["dropout"]:.0%} drop-outs |
+| latency | blocks {noise["block_latency"]} s, joints {noise["joint_latency"]} s |
+| physics | {physics} |
+| discount, rollout | {training["gamma"]:g}, {training["n_envs"]} cells x {training["n_steps"]} decisions |
+
+## Learning
+
+{last["decisions"] / 1e6:.1f} million decisions in {last["seconds"] / 60:.0f} min on two cores (seed {training["seed"]}); exploring policy, noise and delay on:
+{_reached(curve, 0.9)}. Reproduce: `horseshoe train {contract.blueprint} --seed {training["seed"]}`.
+
+![learning curve](curve.png)
+
+## Measured
+
+Deterministic policy, seeds that training never saw, 95 % Wilson intervals.
+
+| command | success | median time | failures |
+|---|---|---|---|
+""" + "\n".join(_row(r) for r in contract.results)
+    write_atomically(folder / "card.md", text + "\n")
+    _draw(curve, folder / "curve.png")
+
+
+def _draw(curve: list[dict[str, float]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axes = figure.subplots()
+    minutes = [p["seconds"] / 60 for p in curve]
+    axes.plot(minutes, [100 * p["success"] for p in curve], label="success, whole starts")
+    axes.plot(minutes, [100 * p["level"] for p in curve], "--", color="0.6", label="curriculum level")
+    axes.set(xlabel="wall time [min]", ylabel="%", ylim=(0, 102), title="exploring policy, noise and delay on")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=100)
