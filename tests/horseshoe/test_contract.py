@@ -1,0 +1,93 @@
+"""A contract is written whole, read back exactly, and refuses what does not match it, naming the field."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from horseshoe import configuration
+from horseshoe import contract as contracts
+from horseshoe.action_path import ActionConfig
+from horseshoe.errors import ConfigurationError
+from horseshoe.observation import Field, FieldSet
+
+FIELDS = FieldSet([Field("joints", 2, "rad", "arm", (1, 1)), Field("block", 3, "m", "block", (1, 1, 1))])
+ACTION = ActionConfig((-1.0,) * 6, (1.0,) * 6)
+
+
+def write(folder: Path, **changes: Any) -> contracts.Contract:
+    (folder / contracts.WEIGHTS).write_bytes(b"weights")
+    fields: dict[str, Any] = {
+        "version": contracts.VERSION,
+        "env": "horseshoe/UShape-v0",
+        "blueprint": "u_shape",
+        "robots": 2,
+        "action": ACTION,
+        "observation": contracts.observation_fields(FIELDS),
+        "delay": (0.0, 0.2),
+        "environment": {"noise": {"position": 0.002}},
+        "training": {"seed": 0},
+        "revision": "abc",
+        "weights_sha256": contracts.sha256(folder / contracts.WEIGHTS),
+    }
+    contract = contracts.Contract(**(fields | changes))
+    configuration.save_yaml(contract, folder / contracts.FILE)
+    return contract
+
+
+def test_a_contract_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    assert write(tmp_path) == contracts.load(tmp_path)
+
+
+def test_weights_that_are_not_those_of_the_contract_are_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / contracts.WEIGHTS).write_bytes(b"others")
+    with pytest.raises(ConfigurationError, match=r"contract.yaml: weights_sha256: .*policy.onnx"):
+        contracts.load(tmp_path)
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / contracts.WEIGHTS).unlink()
+    with pytest.raises(ConfigurationError, match=r"policy.onnx: is missing"):
+        contracts.load(tmp_path)
+
+
+def test_a_contract_of_another_version_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, version=99)
+    with pytest.raises(ConfigurationError, match="version: is 99, this Horseshoe reads 1"):
+        contracts.load(tmp_path)
+
+
+def test_an_unknown_key_in_a_contract_is_named(tmp_path: Path) -> None:
+    write(tmp_path)
+    file = tmp_path / contracts.FILE
+    file.write_text(file.read_text() + "speed: 3\n")
+    with pytest.raises(ConfigurationError, match=r"contract.yaml: speed: unknown key"):
+        contracts.load(tmp_path)
+
+
+def test_a_contract_that_matches_is_accepted(tmp_path: Path) -> None:
+    contract = write(tmp_path)
+    contracts.check_observation(contract, FIELDS)
+    contracts.check_action(contract, ACTION)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ([FIELDS.fields[1], FIELDS.fields[0]], r"observation\[0\]"),
+        ([FIELDS.fields[0], Field("block", 3, "mm", "block", (1, 1, 1))], r"observation\[1\]"),
+        ([*FIELDS.fields, Field("more", 1, "1", "arm", (1,))], "observation: has 2 fields, expected 3"),
+    ],
+)
+def test_another_observation_is_refused_by_field(tmp_path: Path, fields: list[Field], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"contract.yaml: {named}"):
+        contracts.check_observation(write(tmp_path), FieldSet(fields))
+
+
+def test_another_action_path_is_refused_by_field(tmp_path: Path) -> None:
+    other = dataclasses.replace(ACTION, decision_rate=10.0)
+    with pytest.raises(ConfigurationError, match=r"action.decision_rate: is 5.0, the action path runs with 10.0"):
+        contracts.check_action(write(tmp_path), other)
