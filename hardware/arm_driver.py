@@ -31,11 +31,13 @@ from horseshoe.hardware.servo_stream import ServoStream
 from horseshoe.hardware.timing_log import TimingLog
 from horseshoe.hardware.xarm6 import GRIPPER_STROKE, TOOL_OFFSET, Array
 
-CALL_TIMEOUT = 0.05  # [s]
+CALL_TIMEOUT = 0.05  # [s] while streaming: a lost reply costs no more than this
+PATIENT_TIMEOUT = 1.0  # [s] while an operator prepares the arm
 STATE_RATE = 100.0  # [Hz] of reading measured joints
 OK, CONTROLLER_ERROR, WARNING, NO_ANSWER, NOT_READY = 0, 1, 2, 3, 9
 SERVO_MODE, POSITION_MODE, ONLINE_MODE = 1, 0, 6
-GRIPPER_FAILURES = 5
+GRIPPER_FAILURES = 5  # calls in a row that fail before the arm is stopped
+MAX_UNANSWERED = 3  # lost replies in a row that a link may have, however long they take
 logger = logging.getLogger(__name__)
 
 
@@ -107,7 +109,7 @@ class ArmDriver:
         self._gripper: GripperLink | None = None
         self._phase, self._fault = Phase.DISCONNECTED, ""
         self._lock = threading.Lock()
-        self._last_answer = 0.0
+        self._last_answer, self._unanswered = 0.0, 0
         self._state = (0.0, np.zeros(6), np.zeros(6))
         self._last_sent = Sent(0.0, np.zeros(6), 0)
         self._thread: threading.Thread | None = None
@@ -128,7 +130,7 @@ class ArmDriver:
         """
         self.close()
         # "real" reports come at 100 Hz and tell mode and state; error codes are asked for when a call fails.
-        self._api = connect_sdk(self.settings.ip, CALL_TIMEOUT, report_type="real")
+        self._api = connect_sdk(self.settings.ip, PATIENT_TIMEOUT, report_type="real")
         try:
             self._gripper = GripperLink(self.settings.ip)
         except ArmError:
@@ -171,6 +173,7 @@ class ArmDriver:
             ArmError: if the cause is still there, naming it.
         """
         api = self._connected()
+        api.set_timeout(PATIENT_TIMEOUT)
         self._step("clear the error", api.clean_error)
         self._step("clear the warning", api.clean_warn)
         self._refuse_error()
@@ -228,6 +231,7 @@ class ArmDriver:
         if code not in (OK, WARNING):
             raise ArmError(f"{self.settings.name} arm: cannot read the joints: {describe_code(code)}")
         measured = np.array(state[0][:6])
+        api.set_timeout(CALL_TIMEOUT)
         with self._lock:
             now = time.monotonic()
             self._stream.begin(measured, now)
@@ -343,13 +347,15 @@ class ArmDriver:
     def _judge(self, code: int) -> None:
         """Decide what the code of a call means for the arm."""
         if code in (OK, CONTROLLER_ERROR, WARNING):
-            self._last_answer = time.monotonic()
+            self._last_answer, self._unanswered = time.monotonic(), 0
         if code == CONTROLLER_ERROR:
             _, (error, _) = self._api.get_err_warn_code()
             if error:
                 self._give_up(describe_error(error))
         elif code == NO_ANSWER:
-            if time.monotonic() - self._last_answer > self.settings.link_timeout:
+            self._unanswered += 1
+            silence = time.monotonic() - self._last_answer
+            if silence > self.settings.link_timeout and self._unanswered >= MAX_UNANSWERED:
                 self._give_up(describe_code(code))
         elif code not in (OK, WARNING):
             self._give_up(describe_code(code))

@@ -18,6 +18,7 @@ HOSTS = {"left": "127.0.0.1", "right": "127.0.0.2"}
 HOME = np.array([0.0, -0.4, -0.6, 0.0, 1.0, 0.0])
 SWING = 0.2 * np.array([1.0, 0.3, 0.3, 1.0, 1.0, 1.0])
 SERVO_TICK = 0.004
+RATE = 100.0  # [Hz] of the drivers, the lowest they have: two stacks share this process and its interpreter
 # A loaded machine may not run a thread for seconds. Only the tests of these times use shorter ones.
 PATIENCE: dict[str, Any] = {"link_timeout": 20.0, "hold_after": 10.0, "stop_after": 20.0}
 
@@ -53,7 +54,7 @@ class Pair:
     def not_run(self) -> float:
         """For how long this machine has not run the driver threads so far [s]; deadlines are judged without it."""
         assert self.guard is not None
-        return self.guard.slowest + SERVO_TICK * sum(driver.log.late for driver in self.drivers.values())
+        return self.guard.slowest + 1 / RATE * sum(driver.log.late for driver in self.drivers.values())
 
     def recover(self) -> None:
         """What an operator does: remove the cause, clear, and go home."""
@@ -85,7 +86,7 @@ class Pair:
             driver.start()
         patient = GuardLimits(staleness=20.0, skew=20.0)
         guard = Guard({"left": base_at(0.0), "right": base_at(2.0)}, patient)
-        self.guard = GuardThread(guard, self.drivers).__enter__()
+        self.guard = GuardThread(guard, self.drivers, rate=RATE).__enter__()
         self.stop_feeding.clear()
         self.feeder = threading.Thread(target=self._feed, daemon=True)
         self.feeder.start()
@@ -93,9 +94,9 @@ class Pair:
             wait_until(lambda arm=arm: np.abs(self.controller(arm).set_point.v).max() > 0.1)
 
     def _feed(self) -> None:
-        ticks, begin = 25, time.monotonic()
+        ticks, begin = 15, time.monotonic()
         while not self.stop_feeding.is_set():
-            t = time.monotonic() - begin + SERVO_TICK * np.arange(ticks)
+            t = time.monotonic() - begin + np.arange(ticks) / RATE
             targets = HOME + np.sin(1.5 * t)[:, None] * SWING
             for driver in self.drivers.values():
                 try:
@@ -124,7 +125,7 @@ def _pair() -> Iterator[Pair]:
         if reason := cannot_bind(host):
             pytest.skip(f"no controller can be emulated: {reason}")
     servers = {arm: ControllerServer(Controller(KinematicArm(HOME)), host).start() for arm, host in HOSTS.items()}
-    settings = {arm: ArmSettings(arm, host, ramp=0.3, **PATIENCE) for arm, host in HOSTS.items()}
+    settings = {arm: ArmSettings(arm, host, rate=RATE, ramp=0.3, **PATIENCE) for arm, host in HOSTS.items()}
     drivers = {arm: ArmDriver(settings[arm]) for arm in HOSTS}
     for driver in drivers.values():
         driver.connect()

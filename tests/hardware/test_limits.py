@@ -97,7 +97,7 @@ def test_braking_ends_at_rest_within_the_acceleration() -> None:
     limiter.reset(HOME)
     for _ in range(60):
         limiter.step(HOME + 2.0)
-    assert np.abs(limiter.v).max() > 1.0
+    assert np.abs(limiter.v).max() > 0.5
     velocities = []
     for _ in range(60):
         limiter.brake()
@@ -109,12 +109,12 @@ def test_braking_ends_at_rest_within_the_acceleration() -> None:
 def test_late_ticks_skip_targets_instead_of_sending_faster() -> None:
     stream = ServoStream(ArmSettings("left", "127.0.0.1"))
     stream.begin(HOME, 0.0)
-    plan = HOME + 0.001 * np.arange(1, 101)[:, None]
+    plan = HOME + 0.0002 * np.arange(1, 101)[:, None]
     stream.take(plan, 5.0)
     first = stream.next_target(5.0, 0, stopping=False)
     after_pause = stream.next_target(5.044, 10, stopping=False)  # ten deadlines were missed
     assert np.allclose(first, plan[0])
-    assert np.abs(after_pause - first).max() <= stream.limiter.limits.acceleration * DT * DT + 0.001 + 1e-9
+    assert np.abs(after_pause - first).max() <= stream.limiter.limits.acceleration * DT * DT + 0.0002 + 1e-9
     rest = [stream.next_target(5.048 + DT * i, 0, stopping=False) for i in range(100)]
     assert np.abs(np.diff(rest, axis=0)).max() / DT <= ServoLimits().speed
     assert np.allclose(rest[-1], plan[-1])
