@@ -45,6 +45,7 @@ class Body:
     bulk: float  # [N/m]
     yield_strain: float
     ground: float  # [m/s^2], deceleration by ground friction
+    current: wp.vec2  # [m/s^2], acceleration from outside: a steady current, a gust
 
 
 @wp.func
@@ -366,7 +367,7 @@ def node_velocity(
     """Velocity of a node after friction, robots (moved on by tau [s]) and walls."""
     v = wp.vec2()
     if q[2] > 0.0:
-        v = wp.vec2(q[0], q[1]) / q[2]
+        v = wp.vec2(q[0], q[1]) / q[2] + g.dt * body.current
         v = slow(v, g.dt * body.ground) * v
         node = wp.vec2(float(i) * g.dx, float(j) * g.dx)
         change = wp.vec2()
@@ -387,7 +388,8 @@ def node_adjoint(
     """Adjoint of the node's (momentum, mass); adds to the adjoints of the robots."""
     out = wp.vec3()
     if q[2] > 0.0:
-        v0 = wp.vec2(q[0], q[1]) / q[2]
+        carried = wp.vec2(q[0], q[1]) / q[2]
+        v0 = carried + g.dt * body.current
         drop = g.dt * body.ground
         n = wp.sqrt(wp.dot(v0, v0) + 4.0e-4)
         v1 = (n / (n + drop)) * v0
@@ -410,5 +412,5 @@ def node_adjoint(
                     wp.atomic_add(robot_x_bar, r, at_bar)
                     wp.atomic_add(robot_v_bar, r, tau * at_bar - rel_bar)
         v0_bar = (n / (n + drop)) * v1_bar + (wp.dot(v1_bar, v0) * drop / ((n + drop) * (n + drop) * n)) * v0
-        out = wp.vec3(v0_bar[0] / q[2], v0_bar[1] / q[2], -wp.dot(v0_bar, v0) / q[2])
+        out = wp.vec3(v0_bar[0] / q[2], v0_bar[1] / q[2], -wp.dot(v0_bar, carried) / q[2])
     return out

@@ -146,6 +146,7 @@ class PushWorld:
                 material.bulk,
                 material.yield_strain,
                 material.ground,
+                (0.0, 0.0),
             )
         self._bodies.assign(bodies)
         self._write(self._kept.x, index, x)
@@ -157,6 +158,12 @@ class PushWorld:
         broken[index] = 0
         self._broken.assign(broken)
         self._held = [-1] * self._blocks
+
+    def set_current(self, acceleration: ArrayLike) -> None:
+        """Push the objects from outside, until changed or reset: accelerations [m/s^2], shape (scenes, 2)."""
+        bodies = self._bodies.numpy()
+        bodies["current"] = acceleration
+        self._bodies.assign(bodies)
 
     def _write(self, array: Any, index: NDArray[np.int_], value: Any) -> None:
         """Set the first slot of some scenes in a flattened [slot, scene, item] array."""
