@@ -36,7 +36,6 @@ PATIENT_TIMEOUT = 1.0  # [s] while an operator prepares the arm
 STATE_RATE = 100.0  # [Hz] of reading measured joints
 OK, CONTROLLER_ERROR, WARNING, NO_ANSWER, NOT_READY = 0, 1, 2, 3, 9
 SERVO_MODE, POSITION_MODE, ONLINE_MODE = 1, 0, 6
-GRIPPER_FAILURES = 5  # calls in a row that fail before the arm is stopped
 MAX_UNANSWERED = 3  # lost replies in a row that a link may have, however long they take
 logger = logging.getLogger(__name__)
 
@@ -332,7 +331,7 @@ class ArmDriver:
         if self._phase is Phase.STOPPING and self._stream.at_rest:
             self._api.set_state(4)
             self._set_phase(Phase.STOPPED)
-        elif self._gripper is not None and self._gripper.failures >= GRIPPER_FAILURES:
+        elif self._gripper is not None and self._gripper.failing_for() > self.settings.link_timeout:
             self.stop(f"the gripper does not take commands ({describe_code(self._gripper.code)})")
 
     def _read_state(self) -> None:
@@ -386,10 +385,10 @@ class ArmDriver:
         self._step("make ready", lambda: self._api.set_state(0))
 
     def _step(self, what: str, call: Callable[[], Any]) -> None:
-        """Run one call of a preparation; one repetition covers a lost reply, as all these calls can be repeated."""
-        code = call()
-        if code == NO_ANSWER:
-            code = call()
+        """Run one call of a preparation; repetition covers a lost reply, as all these calls can be repeated."""
+        for _ in range(MAX_UNANSWERED):
+            if (code := call()) != NO_ANSWER:
+                break
         code = code[0] if isinstance(code, list) else code
         if code not in (OK, WARNING):
             self._refuse_error()

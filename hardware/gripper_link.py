@@ -8,7 +8,8 @@ from horseshoe.hardware.sdk import connect_sdk
 
 PULSES, FULL_SPEED = 850, 5000
 POLL = 0.1  # [s] between two readings of the position
-TIMEOUT = 0.3  # [s]
+TIMEOUT = 1.0  # [s] of a call; nothing waits for this thread
+MAX_FAILURES = 3  # calls in a row that may fail, however long they take
 
 
 class GripperLink:
@@ -16,13 +17,13 @@ class GripperLink:
 
     Attributes:
         opening: last measured distance between the pads [m], None until read.
-        failures: calls in a row that the controller did not carry out.
         code: SDK code of the last call.
     """
 
     def __init__(self, ip: str) -> None:
         self.opening: float | None = None
-        self.failures = self.code = 0
+        self.code = self._failures = 0
+        self._last_success = time.monotonic()
         self._ip = ip
         self._wanted: int | None = None
         self._wake, self._alive = threading.Event(), True
@@ -40,7 +41,7 @@ class GripperLink:
         for call in calls:
             if (code := call()) != 0:
                 return int(code)
-        self.failures = 0
+        self._note(0)
         if not self._thread.is_alive() and self._alive:
             self._thread.start()
         return 0
@@ -76,6 +77,13 @@ class GripperLink:
             if self.code != 0:
                 time.sleep(POLL)
 
+    def failing_for(self) -> float:
+        """For how long no call has been carried out [s], 0 if the last ones were."""
+        return time.monotonic() - self._last_success if self._failures > MAX_FAILURES else 0.0
+
     def _note(self, code: int) -> None:
         self.code = int(code)
-        self.failures = self.failures + 1 if code != 0 else 0
+        if code == 0:
+            self._last_success, self._failures = time.monotonic(), 0
+        else:
+            self._failures += 1
