@@ -1,0 +1,86 @@
+"""Blueprints say what is built; a mistake in one is answered by file and field."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from horseshoe.errors import ConfigurationError
+from horseshoe.sim.assembly import blueprint, cell
+from horseshoe.sim.assembly.scene import _mirror_symmetric
+
+
+def changed(tmp_path: Path, old: str, new: str) -> Path:
+    """The U-shape's file with one thing changed."""
+    text = (blueprint.DIRECTORY / "u_shape.yaml").read_text()
+    assert old in text
+    file = tmp_path / "mine.yaml"
+    file.write_text(text.replace(old, new, 1))
+    return file
+
+
+@pytest.mark.parametrize("name", blueprint.names())
+def test_every_shipped_blueprint_loads(name: str) -> None:
+    bp = blueprint.load(name)
+    assert bp.name == name
+    assert len(bp.pairs) >= len(bp.connections) >= 1
+
+
+def test_the_u_shape_is_a_base_and_two_legs_of_which_either_goes_to_either_side() -> None:
+    bp = blueprint.load("u_shape")
+    assert [b.name for b in bp.blocks] == ["base", "leg_a", "leg_b"]
+    for c in range(2):
+        accepted = {int(bp.magnet_block[a]) for k, _, a in bp.pairs if k == c}
+        assert accepted == {1, 2}
+
+
+def test_joined_blocks_touch_face_to_face() -> None:
+    bp = blueprint.load("u_shape")
+    for (_, s, a), rotation, position in zip(bp.pairs, bp.goal_rotation, bp.goal_position, strict=True):
+        np.testing.assert_allclose(rotation @ bp.magnet_axis[a], -bp.magnet_axis[s], atol=1e-9)
+        np.testing.assert_allclose(position + rotation @ bp.magnet_position[a], bp.magnet_position[s], atol=1e-9)
+        np.testing.assert_allclose(rotation[:, 2], [0, 0, 1], atol=1e-6)
+
+
+def test_an_unknown_blueprint_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ConfigurationError, match=r"'w_shape' is unknown; choose from \['connect', 'u_shape'.*\]"):
+        blueprint.load("w_shape")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("block: leg_b", "block: leg_c", r"magnets: 'leg_b.head' sits on missing block 'leg_c'; blocks are .*leg_b"),
+        ("polarity: south", "polarity: north", r"connections: 'base.left' and 'leg_a.head' have the same pole"),
+        ("socket: base.left", "socket: base.top", r"connections: 'base.top' is no magnet; magnets are .*base.left"),
+        ("mass: 0.16", "weight: 0.16", r"blocks\[0\].weight: unknown key; .*mass"),
+        ("mass: 0.16", "mass: -1.0", r"blocks\[0\].mass: -1.0 is outside \[0.001, 10.0\]"),
+        ("polarity: south", "polarity: west", r"magnets\[0\].polarity: 'west' is not one of north, south"),
+    ],
+)
+def test_a_mistake_is_named_by_file_and_field(tmp_path: Path, old: str, new: str, message: str) -> None:
+    file = changed(tmp_path, old, new)
+    with pytest.raises(ConfigurationError, match=f"{file}.*{message}"):
+        blueprint.load(file)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_only_a_blueprint_that_is_its_own_mirror_image_is_taken_for_one(tmp_path: Path) -> None:
+    assert _mirror_symmetric(blueprint.load("u_shape"))
+    skewed = changed(tmp_path, "position: [0.08, 0.02, 0.0]", "position: [0.05, 0.02, 0.0]")
+    assert not _mirror_symmetric(blueprint.load(skewed))
+
+
+def test_the_shipped_cell_has_two_arms_that_face_each_other() -> None:
+    left, right = cell.load().base_poses
+    np.testing.assert_allclose(left[:3, 0], -right[:3, 0], atol=1e-12)
+    assert (right[:3, 3] - left[:3, 3]) @ left[:3, 0] > 0.5
+
+
+def test_an_unknown_key_in_a_cell_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "cell.yaml"
+    data = {"arms": [{"name": "left", "position": [0.0, 0.0, 0.0], "yaw": 0.0, "colour": 1}], "table": {"size": [1.0, 1.0]}}
+    file.write_text(yaml.safe_dump(data))
+    with pytest.raises(ConfigurationError, match=rf"{file}: arms\[0\].colour: unknown key"):
+        cell.load(file)
