@@ -1,0 +1,326 @@
+"""Node of one arm: hands commands to the driver, publishes what the arm does, stops on request.
+
+Subscribes  command (JointTrajectory: the servo ticks of one decision), /stop (String), /guard/heartbeat (Header)
+Publishes   joint_states, sent_joint_states (JointState, 100 Hz), state (String), delay (Float64), /diagnostics
+Services    ~/enable, ~/clear, ~/stop, ~/home, ~/measure_delay (Trigger)
+
+configure connects and prepares, activate holds the measured position and then follows commands, deactivate stops.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64, Header, String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from horseshoe.errors import HorseshoeError
+from horseshoe.hardware.arm_driver import ArmDriver, Phase
+from horseshoe.hardware.arm_settings import ArmSettings
+from horseshoe.hardware.limits import ServoLimits
+from horseshoe.hardware.timing_log import measure_delay
+from horseshoe.ros_ws.base_node import (
+    ERROR,
+    EVENT,
+    LATCHED,
+    OK,
+    RECORD,
+    STREAM,
+    diagnostics,
+    joint_names,
+    joint_state,
+    parameter,
+    run,
+    seconds,
+    system_time,
+)
+
+HOME = [0.0, -0.35, -0.9, 0.0, 1.25, 0.0]  # tool down, 25 cm above the table [rad]
+WIGGLE, WIGGLE_TIME, WIGGLE_PERIOD = 0.06, 2.4, 0.8  # [rad] of the last joint, [s], [s]
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class ArmNode(LifecycleNode):
+    """See the module.
+
+    Args:
+        make_driver: makes what drives the arm; the simulated world offers one that needs no connection.
+        namespace: of the node, if it is not given on the command line.
+    """
+
+    def __init__(self, make_driver: Callable[[ArmSettings], Any] = ArmDriver, namespace: str = "") -> None:
+        super().__init__("arm", namespace=namespace)
+        self.arm = self.get_namespace().strip("/") or "arm"
+        limits = ServoLimits()
+        share = parameter(self, "speed_share", 1.0, "Share of all speed limits, for first runs.", 0.05, 1.0)
+        tool_speed = parameter(self, "max_tool_speed", limits.tool_speed, "Of the tool centre point [m/s].", 0.01, 1.2)
+        speed = parameter(self, "max_speed", limits.speed, "Of any joint [rad/s].", 0.01, 3.14)
+        acceleration = parameter(self, "max_acceleration", limits.acceleration, "Of any joint [rad/s^2].", 0.1, 19.9)
+        self.settings = ArmSettings(
+            name=self.arm,
+            ip=parameter(self, "robot_ip", "", "Address of the control box."),
+            rate=parameter(self, "rate", 100.0, "Servo targets per second [Hz]; the policy's tick rate.", 100, 250),
+            online_planning=parameter(self, "online_planning", False, "Stream in mode 6, gentler, for first runs."),
+            limits=ServoLimits(speed=speed, acceleration=acceleration, tool_speed=tool_speed).slowed(share),
+            hold_after=parameter(self, "hold_after", 0.5, "Age of the newest command that makes the arm hold [s].", 0.05, 30),
+            stop_after=parameter(self, "stop_after", 1.5, "Age of the newest command that stops the arm [s].", 0.1, 60),
+            link_timeout=parameter(self, "link_timeout", 0.5, "Silence that counts as a broken link [s].", 0.05, 60),
+            sensitivity=parameter(self, "collision_sensitivity", 3, "1 (insensitive) to 5.", 1, 5),
+        )
+        self.home = np.array(parameter(self, "home", HOME, "Where ~/home goes [rad], six joints."))
+        self.home_speed = parameter(self, "home_speed", 0.35, "Of the joint that turns furthest [rad/s].", 0.05, 1.5)
+        self.guard_timeout = parameter(
+            self, "guard_timeout", 0.25, "Silence of the guard that stops the arm [s]; 0: no guard, for the bench only.", 0, 60
+        )
+        self.stale_command = parameter(self, "stale_command", 0.3, "Age at which a command is not taken [s].", 0.02, 60)
+        self.driver = make_driver(self.settings)
+        self._names, self._phase_told, self._guard_seen = joint_names(self.arm), "", 0.0
+        self._active = False
+        self._released = False  # stopped by deactivation, not by a fault
+        self._ages: list[float] = []  # of commands on arrival [s]
+        self._work: threading.Thread | None = None
+        self._measured = self.create_publisher(JointState, "joint_states", EVENT)
+        self._sent = self.create_publisher(JointState, "sent_joint_states", EVENT)
+        self._state = self.create_publisher(String, "state", LATCHED)
+        self._delay = self.create_publisher(Float64, "delay", LATCHED)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
+        self.create_subscription(JointTrajectory, "command", self._on_command, STREAM)
+        self.create_subscription(String, "/stop", lambda m: self.driver.stop(m.data or "stopped over /stop"), RECORD)
+        self.create_subscription(Header, "/guard/heartbeat", self._on_heartbeat, STREAM)
+        for name, act in (
+            ("enable", self._enable),
+            ("clear", self._clear),
+            ("stop", lambda: self.driver.stop("stopped by the operator")),
+            ("home", self._home),
+            ("measure_delay", self._measure_delay),
+        ):
+            self.create_service(Trigger, f"~/{name}", lambda _, response, act=act: self._serve(act, response))
+        self.create_timer(0.1, self._follow_phase)
+        self._alive = True
+        self._thread = threading.Thread(target=self._publish, name="publish", daemon=True)
+        self._thread.start()
+
+    # --- lifecycle ----------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Connect and prepare; nothing moves."""
+        return self._try(lambda: (self.driver.connect(), self.driver.prepare()))
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Hold the measured position, then follow commands."""
+        result = self._try(self._start)
+        self._active = result is SUCCESS
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Brake and stop."""
+        if self.driver.snapshot().phase is Phase.STREAMING:
+            self.driver.stop("deactivated")
+            self._released = True
+        self._active = False
+        return SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and disconnect."""
+        self.driver.close()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and disconnect."""
+        self.driver.close()
+        return SUCCESS
+
+    def close(self) -> None:
+        """Stop the arm before the process ends."""
+        self.driver.close()
+        self._alive = False
+        self._thread.join()
+
+    def _start(self) -> None:
+        if self.guard_timeout and time.monotonic() - self._guard_seen > self.guard_timeout:
+            raise HorseshoeError(f"{self.arm} arm: no guard is running. To do: start the guard node")
+        self._clear_release()
+        self.driver.start()
+
+    def _follow_phase(self) -> None:
+        """A stop ends the lifecycle state `active`: whoever asks for the state sees the truth."""
+        phase = self.driver.snapshot().phase
+        if self._active and phase in (Phase.STOPPED, Phase.DISCONNECTED):
+            self.trigger_deactivate()
+
+    # --- services -----------------------------------------------------------------------------------------------------
+
+    def _try(self, act: Callable[[], object]) -> TransitionCallbackReturn:
+        try:
+            act()
+        except HorseshoeError as error:
+            self.get_logger().error(str(error))
+            self._tell(f"refused: {error}")
+            return FAILURE
+        return SUCCESS
+
+    def _serve(self, act: Callable[[], object], response: Trigger.Response) -> Trigger.Response:
+        try:
+            if self._work is not None and self._work.is_alive() and act != self.driver.stop:
+                raise HorseshoeError(f"{self.arm} arm: still busy with {self._work.name}")
+            answer = act()
+            response.success, response.message = True, str(answer or "done")
+        except HorseshoeError as error:
+            self.get_logger().error(str(error))
+            response.success, response.message = False, str(error)
+        return response
+
+    def _enable(self) -> None:
+        self._released = False
+        self.driver.prepare()
+
+    def _clear(self) -> None:
+        self._released = False
+        if self.driver.snapshot().phase is Phase.DISCONNECTED:
+            self.driver.connect()
+            self.driver.prepare()
+        else:
+            self.driver.clear()
+
+    def _clear_release(self) -> None:
+        """Lift a stop that was only a deactivation."""
+        if self._released:
+            end = time.monotonic() + 1.0
+            while self.driver.snapshot().phase is Phase.STOPPING and time.monotonic() < end:
+                time.sleep(0.01)
+            self.driver.clear()
+            self._released = False
+
+    def _background(self, name: str, act: Callable[[], object]) -> str:
+        """Work that takes seconds, so that a stop still gets through."""
+
+        def work() -> None:
+            try:
+                act()
+            except (HorseshoeError, ValueError) as error:
+                self.get_logger().error(f"{self.arm} arm: {error}")
+                self._tell(f"refused: {error}")
+
+        self._work = threading.Thread(target=work, name=name, daemon=True)
+        self._work.start()
+        return f"{name} begun; the topic state tells the end"
+
+    def _home(self) -> str:
+        self._clear_release()
+
+        def move() -> None:
+            self._tell("moving home")
+            self.driver.move_to(self.home, self.home_speed)
+            self._tell("at home")
+
+        return self._background("moving home", move)
+
+    def _measure_delay(self) -> str:
+        """Wiggle the last joint by a few degrees and see how late the arm follows."""
+        begin = self.driver.snapshot()
+        if begin.phase is not Phase.STREAMING:
+            raise HorseshoeError(f"{self.arm} arm: activate it before its delay is measured")
+
+        def wiggle() -> None:
+            start, ticks = time.monotonic(), int(0.2 * self.settings.rate)
+            while (t := time.monotonic() - start) < WIGGLE_TIME:
+                ahead = np.clip(t + np.arange(ticks) / self.settings.rate, 0.0, WIGGLE_TIME)
+                targets = np.tile(begin.sent, (ticks, 1))
+                targets[:, 5] += WIGGLE / 2 * (1 - np.cos(2 * np.pi * ahead / WIGGLE_PERIOD))
+                self.driver.send(targets)
+                time.sleep(0.1)
+            self.driver.send(begin.sent)
+            time.sleep(0.3)
+            delay = measure_delay(self.driver.log.read())
+            self._delay.publish(Float64(data=delay))
+            self.get_logger().info(f"{self.arm} arm: {1000 * delay:.0f} ms from a servo target to its motion")
+
+        return self._background("measuring the delay", wiggle)
+
+    # --- commands -----------------------------------------------------------------------------------------------------
+
+    def _on_heartbeat(self, _: Header) -> None:
+        self._guard_seen = time.monotonic()
+
+    def _on_command(self, message: JointTrajectory) -> None:
+        age = time.time() - seconds(message.header.stamp)
+        if self.driver.snapshot().phase is not Phase.STREAMING:
+            return
+        try:
+            if list(message.joint_names) != self._names:
+                raise HorseshoeError(f"joint_names: {list(message.joint_names)}, expected {self._names}")
+            if age > self.stale_command:
+                raise HorseshoeError(f"command is {age:.2f} s old (limit {self.stale_command} s): not taken")
+            if not message.points or any(len(point.positions) != 7 for point in message.points):
+                raise HorseshoeError("command: every point needs seven positions, six joints and the gripper")
+            ticks = np.array([point.positions for point in message.points])
+            self.driver.send(ticks[:, :6], float(ticks[-1, 6]))
+            self._ages.append(age)
+        except HorseshoeError as error:
+            self.get_logger().error(f"{self.arm} arm: {error}", throttle_duration_sec=1.0)
+
+    # --- publishing ---------------------------------------------------------------------------------------------------
+
+    def _tell(self, text: str) -> None:
+        if text != self._phase_told:
+            self._phase_told = text
+            self._state.publish(String(data=text))
+
+    def _publish(self) -> None:
+        """Publish at 100 Hz, in a thread of its own so that a long service call leaves no gap."""
+        last, told, tick, start = 0.0, None, 0, time.monotonic()
+        while self._alive:
+            arm = self.driver.snapshot()
+            if arm.time != last:
+                last, when = arm.time, system_time(arm.time)
+                self._measured.publish(joint_state(self.arm, when, arm.joints, arm.velocities, arm.opening))
+                if arm.phase in (Phase.STREAMING, Phase.STOPPING):
+                    self._sent.publish(joint_state(self.arm, time.time(), arm.sent, np.zeros(6), None))
+            if (arm.phase, arm.fault) != told:
+                told = (arm.phase, arm.fault)
+                self._tell(f"{arm.phase.value}: {arm.fault}" if arm.fault else arm.phase.value)
+                self._diagnose(arm)
+            if arm.phase is Phase.STREAMING:
+                silence = time.monotonic() - self._guard_seen
+                if self.guard_timeout and silence > self.guard_timeout:
+                    self.driver.stop(f"the guard has been silent for {silence:.2f} s. To do: start it again, then clear")
+                if tick % 10 == 0 and (n := self.count_publishers(self._command_topic)) > 1:
+                    self.driver.stop(f"{n} nodes send commands. To do: end all but one, then clear")
+            tick += 1
+            if tick % 100 == 0:
+                self._diagnose(arm)
+            time.sleep(max(0.0, start + 0.01 * tick - time.monotonic()))
+            if time.monotonic() - start - 0.01 * tick > 0.1:  # after a pause of this process, go on from now
+                start = time.monotonic() - 0.01 * tick
+
+    @property
+    def _command_topic(self) -> str:
+        return f"{self.get_namespace().rstrip('/')}/command"
+
+    def _diagnose(self, arm: Any) -> None:
+        ages, self._ages = self._ages[-100:], []
+        values = {
+            "phase": arm.phase.value,
+            "holding": arm.holding,
+            "servo ticks": self.driver.log.ticks,
+            "late ticks": self.driver.log.late,
+            "command age p99 [ms]": f"{1000 * np.percentile(ages, 99):.1f}" if ages else "-",
+        }
+        level = ERROR if arm.fault and not self._released else OK
+        self._diagnostics.publish(diagnostics(f"{self.arm}/arm", level, arm.fault or arm.phase.value, values))
+
+
+def main() -> int:
+    """Entry point."""
+    return run(ArmNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

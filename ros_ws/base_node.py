@@ -1,0 +1,140 @@
+"""What all nodes share: how they run and end, their parameters, qualities of service and conversions of messages."""
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import rclpy
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
+from numpy.typing import NDArray
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Header
+
+Array = NDArray[np.float64]
+T = TypeVar("T")
+
+# Streams: a late message is worth nothing, the newest wins. Reliable, because both ends are on one computer or wire.
+STREAM = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+# What the recorder must not miss.
+RECORD = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
+# Commands and events: none may be lost.
+EVENT = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+# States that whoever comes later must know too.
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+WORLD = "world"  # frame of everything that is not a joint (REP-103; config/cell.yaml says where it is)
+ARMS = ("left", "right")
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+
+def run(make: Callable[[], Any], args: Sequence[str] | None = None) -> int:
+    """Run one node until SIGINT or SIGTERM, then close it while ROS is still up.
+
+    A node may have a `close()`, called last, an `exit_code` that is not None once it wants to end, and `hosted` nodes
+    that run in the same process.
+
+    Returns:
+        Exit code: the node's own, 0 when it was asked to end.
+    """
+    # rclpy's own handlers shut ROS down first, and then nobody could say a last word.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    ended = False
+
+    def end(*_: object) -> None:
+        nonlocal ended
+        ended = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    nodes: list[Any] = []
+    executor = SingleThreadedExecutor()
+    try:
+        node = make()
+        nodes = [node, *getattr(node, "hosted", [])]
+        for each in nodes:
+            executor.add_node(each)
+        while not ended and getattr(node, "exit_code", None) is None:
+            executor.spin_once(timeout_sec=0.05)
+        return int(getattr(node, "exit_code", None) or 0)
+    finally:
+        for each in reversed(nodes):
+            if hasattr(each, "close"):
+                each.close()
+            executor.remove_node(each)
+            each.destroy_node()
+        executor.shutdown()
+        rclpy.try_shutdown()
+
+
+def parameter(node: Node, name: str, default: T, description: str, low: float = 0.0, high: float = 0.0) -> T:
+    """Declare a read-only parameter, with a range if `low` < `high`, and return its value."""
+    descriptor = ParameterDescriptor(description=description, read_only=True)
+    if low < high and isinstance(default, float):
+        descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
+    elif low < high and isinstance(default, int):
+        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
+    value = node.declare_parameter(name, default, descriptor).value
+    return type(default)(value)  # type: ignore[call-arg]  # arrays come as array.array
+
+
+def stamp(seconds: float) -> Time:
+    """A time of the system clock [s] as message."""
+    return Time(sec=int(seconds), nanosec=int((seconds % 1.0) * 1e9))
+
+
+def seconds(time: Time) -> float:
+    """A message's time [s]."""
+    return float(time.sec + 1e-9 * time.nanosec)
+
+
+def system_time(monotonic: float) -> float:
+    """A moment of the monotonic clock on the system clock [s]."""
+    return time.time() - time.monotonic() + monotonic
+
+
+def joint_names(arm: str) -> list[str]:
+    """Joints of an arm as in the URDF; the last one is the gripper's opening [m]."""
+    return [f"{arm}_joint{i}" for i in range(1, 7)] + [f"{arm}_gripper"]
+
+
+def joint_state(arm: str, when: float, position: Array, velocity: Array, opening: float | None) -> JointState:
+    """Joints [rad] (6,), [rad/s] (6,) and gripper opening [m], NaN if unknown, at system time `when` [s]."""
+    return JointState(
+        header=Header(stamp=stamp(when)),
+        name=joint_names(arm),
+        position=[*position.tolist(), float("nan") if opening is None else float(opening)],
+        velocity=[*velocity.tolist(), 0.0],
+    )
+
+
+def pose_array(when: float, position: Array, quaternion: Array) -> PoseArray:
+    """Poses in the world frame at system time `when` [s]; position (n, 3) [m], quaternion (w, x, y, z) (n, 4)."""
+    poses = [
+        Pose(position=Point(x=p[0], y=p[1], z=p[2]), orientation=Quaternion(w=q[0], x=q[1], y=q[2], z=q[3]))
+        for p, q in zip(position.tolist(), quaternion.tolist(), strict=True)
+    ]
+    return PoseArray(header=Header(stamp=stamp(when), frame_id=WORLD), poses=poses)
+
+
+def poses_of(message: PoseArray) -> tuple[Array, Array]:
+    """Position (n, 3) [m] and quaternion (w, x, y, z) (n, 4) of a message."""
+    position = np.array([[p.position.x, p.position.y, p.position.z] for p in message.poses]).reshape(-1, 3)
+    quaternion = [[p.orientation.w, p.orientation.x, p.orientation.y, p.orientation.z] for p in message.poses]
+    return position, np.array(quaternion).reshape(-1, 4)
+
+
+def diagnostics(name: str, level: bytes, message: str, values: dict[str, Any] | None = None) -> DiagnosticArray:
+    """One status for /diagnostics."""
+    pairs = [KeyValue(key=key, value=str(value)) for key, value in (values or {}).items()]
+    status = DiagnosticStatus(name=name, level=level, message=message, values=pairs, hardware_id=name.split("/")[0])
+    return DiagnosticArray(header=Header(stamp=stamp(time.time())), status=[status])

@@ -1,0 +1,99 @@
+"""From a perceived scene to the servo ticks of one decision: what the policy node does, without ROS."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from horseshoe import contract as contracts
+from horseshoe.action_path import ActionPath
+from horseshoe.errors import ConfigurationError, HorseshoeError
+from horseshoe.hardware import xarm6
+from horseshoe.policies.runtime import OnnxPolicy
+from horseshoe.sim.assembly import blueprint as blueprints
+from horseshoe.sim.assembly import cell as cells
+from horseshoe.sim.assembly.scene import Assignment, Scene, SceneObserver, scene_of
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the sensors say at one moment (R arms, B blocks).
+
+    q: [rad], (R, 6); opening: [m], (R,); position: [m], (B, 3); quaternion: (w, x, y, z), (B, 4).
+    """
+
+    q: Array
+    opening: Array
+    position: Array
+    quaternion: Array
+
+
+class Decider:
+    """A policy, the observer and the action path of one cell; refuses what the policy was not trained for.
+
+    Args:
+        policy: name or folder.
+        blueprint: what shall be assembled, must be the contract's.
+        tick_rate: servo targets per second that the arms stream [Hz], must be the contract's.
+        cell: file, or None for the shipped one.
+
+    Raises:
+        HorseshoeError: the policy's contract and this cell do not match; names the field.
+    """
+
+    def __init__(self, policy: str, blueprint: str, tick_rate: float, cell: str | None = None) -> None:
+        self.policy = OnnxPolicy(policy)
+        contract, file = self.policy.contract, self.policy.folder / contracts.FILE
+        cell_, blueprint_ = cells.load(cell), blueprints.load(blueprint)
+        if contract.blueprint != blueprint_.name:
+            raise ConfigurationError(file, "blueprint", f"is {contract.blueprint}, this cell assembles {blueprint_.name}")
+        if contract.robots != len(cell_.arms):
+            raise ConfigurationError(file, "robots", f"is {contract.robots}, this cell has {len(cell_.arms)} arms")
+        if contract.action.tick_rate != tick_rate:
+            raise ConfigurationError(
+                file, "action.tick_rate", f"is {contract.action.tick_rate} Hz, the arms stream at {tick_rate} Hz"
+            )
+        for name, limit in (("joint_lower", xarm6.JOINT_LOWER), ("joint_upper", xarm6.JOINT_UPPER)):
+            beyond = np.array(getattr(contract.action, name)) - limit
+            if ((beyond < -1e-6) if name == "joint_lower" else (beyond > 1e-6)).any():
+                raise ConfigurationError(file, f"action.{name}", f"goes beyond the xArm6's {limit.round(3).tolist()} rad")
+        self.observer = SceneObserver(cell_, blueprint_)
+        contracts.check_observation(contract, self.observer.fields, file)
+        self.contract = contract
+        # The real transport has a delay of its own, so the path has none.
+        self.path = ActionPath(contract.action, 1, contract.robots, xarm6.jacobian)
+        self.assignment = Assignment(np.full((1, contract.robots), -1))
+
+    @property
+    def delay_range(self) -> tuple[float, float]:
+        """From a servo target to its motion, as trained: transport and servo lag together [s]."""
+        lag = self.contract.environment.get("physics", {}).get("servo_lag", (0.0, 0.0))
+        return self.contract.delay[0] + lag[0], self.contract.delay[1] + lag[1]
+
+    def start(self, seen: Seen) -> None:
+        """Seed the commanded target from what is measured, and share the connections among the arms."""
+        self.path.reset(seen.q[None], seen.opening[None])
+        self.assignment = self.observer.assign(self._scene(seen))
+
+    def decide(self, seen: Seen) -> Array:
+        """Take one decision.
+
+        Returns:
+            Joints and opening of every servo tick until the next decision [rad, m], shape (n_ticks, R, 7).
+
+        Raises:
+            HorseshoeError: NaN or infinity in what is seen or in what the policy answers.
+        """
+        for name, value in vars(seen).items():
+            if not np.isfinite(value).all():
+                raise HorseshoeError(f"{name}: contains NaN or infinity")
+        observation = self.observer.observe(self._scene(seen), self.assignment).astype(np.float32)
+        action = self.observer.unmirror(self.policy.act(observation).astype(np.float64), self.assignment)
+        return self.path.decision(action, seen.q[None])[0]
+
+    def _scene(self, seen: Seen) -> Scene:
+        return scene_of(
+            seen.q[None], seen.opening[None], seen.position[None], seen.quaternion[None], self.path.target.copy()
+        )

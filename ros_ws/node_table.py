@@ -1,0 +1,199 @@
+"""Which nodes there are, for every way to run: the one table behind `ros2 launch` and `horseshoe up`."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from horseshoe import configuration
+from horseshoe import contract as contracts
+from horseshoe.errors import HorseshoeError
+from horseshoe.policies import runtime
+
+EMULATED = ("127.0.0.1", "127.0.0.2")
+
+
+@dataclass(frozen=True)
+class LaunchArguments:
+    """Arguments of the bimanual assembly, `name:=value` on the command line.
+
+    Attributes:
+        robot: `emulated` (unmodified SDK, emulated controllers), `sim` (no SDK) or `real`.
+        engine: physics of the simulated cell.
+        left_ip, right_ip: control boxes; for emulated arms where they answer.
+        policy: name of a shipped policy, or a folder.
+        blueprint: what is assembled; empty for the policy's own.
+        cell: YAML file that says where the arms stand; empty for the shipped one.
+        episodes: how many to run, 0 until interrupted.
+        seed: of simulated scenes and noise.
+        noise: scale of the simulated camera's noise.
+        record: folder for the bag, which must not exist; empty for none.
+        viewer: RViz.
+        speed: share of the arms' speed limits, for first runs.
+        allow_out_of_contract: run although a measured delay is outside the contract; logged.
+        patience: scale of all time-outs, for machines that cannot keep time (tests).
+    """
+
+    robot: Literal["emulated", "sim", "real"] = "emulated"
+    engine: Literal["mujoco", "pybullet"] = "mujoco"
+    left_ip: str = ""
+    right_ip: str = ""
+    policy: str = "u_shape"
+    blueprint: str = ""
+    cell: str = ""
+    episodes: int = field(default=1, metadata={"range": (0, 100000)})
+    seed: int = field(default=1, metadata={"range": (0, 2**31)})
+    noise: float = field(default=1.0, metadata={"range": (0.0, 5.0)})
+    record: str = ""
+    viewer: bool = False
+    speed: float = field(default=1.0, metadata={"range": (0.05, 1.0)})
+    allow_out_of_contract: bool = False
+    patience: float = field(default=1.0, metadata={"range": (1.0, 100.0)})
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One process.
+
+    Attributes:
+        name, namespace: of the node.
+        executable: console script of the package; `module` is what it runs.
+        parameters: beside those of `config/ros/bimanual_assembly.yaml`.
+        remappings: (from, to).
+        lifecycle: whether it is a lifecycle node.
+    """
+
+    name: str
+    executable: str
+    namespace: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    remappings: tuple[tuple[str, str], ...] = ()
+    lifecycle: bool = False
+
+    @property
+    def module(self) -> str:
+        """What `python -m` runs."""
+        return f"horseshoe.ros_ws.{self.executable}"
+
+    @property
+    def full_name(self) -> str:
+        """Such as /left/arm."""
+        return f"{self.namespace}/{self.name}"
+
+
+def parse(arguments: list[str] | dict[str, str]) -> LaunchArguments:
+    """Launch arguments from `name:=value` texts.
+
+    Raises:
+        HorseshoeError: unknown name or a value that does not fit.
+    """
+    import yaml
+
+    texts = arguments if isinstance(arguments, dict) else dict(_split(a) for a in arguments)
+    known = {f.name: f for f in fields(LaunchArguments)}
+    values = {}
+    for name, text in texts.items():
+        if name not in known:
+            raise HorseshoeError(f"no launch argument {name!r}; there are {', '.join(known)}")
+        values[name] = text if known[name].type is str else yaml.safe_load(text)
+    return configuration.load(LaunchArguments, values)
+
+
+def _split(argument: str) -> tuple[str, str]:
+    name, sign, value = argument.partition(":=")
+    if not sign:
+        raise HorseshoeError(f"{argument!r} is no launch argument; write name:=value, such as robot:=emulated")
+    return name, value
+
+
+def parameter_file() -> Path:
+    """Parameters of all nodes that do not depend on launch arguments."""
+    return configuration.resource("config/ros/bimanual_assembly.yaml")
+
+
+def nodes(arguments: LaunchArguments) -> list[NodeSpec]:
+    """All processes, in the order in which they are started.
+
+    Raises:
+        HorseshoeError: the policy or an address is missing or wrong.
+    """
+    a = arguments
+    contract = contracts.load(runtime.find(a.policy))
+    blueprint, action = a.blueprint or contract.blueprint, contract.action
+    ips = (a.left_ip or EMULATED[0], a.right_ip or EMULATED[1])
+    if a.robot == "real" and not (a.left_ip and a.right_ip):
+        raise HorseshoeError("robot:=real needs left_ip:=... and right_ip:=..., the addresses of the two control boxes")
+    if a.robot != "sim" and ips[0] == ips[1]:
+        raise HorseshoeError(f"left_ip and right_ip are both {ips[0]}; every arm has a control box of its own")
+    where = {"cell": a.cell}
+    arm = {
+        "rate": action.tick_rate,
+        "max_speed": max(action.max_speed, 2.5),
+        "max_tool_speed": max(action.max_tool_speed, 0.96),
+        "speed_share": a.speed,
+        "hold_after": 0.5 * a.patience,
+        "stop_after": 1.5 * a.patience,
+        "stale_command": 0.3 * a.patience,
+        "link_timeout": min(0.5 * a.patience, 60.0),
+        "guard_timeout": min(0.25 * a.patience, 60.0),
+    }
+    if a.robot != "real":
+        arm["home_speed"] = 1.0
+    world = NodeSpec(
+        "world",
+        "world_node",
+        parameters={
+            **where,
+            "engine": a.engine,
+            "blueprint": blueprint,
+            "policy": str(runtime.find(a.policy)),
+            "noise": a.noise,
+            "seed": a.seed,
+            "direct": a.robot == "sim",
+            "controllers": list(ips),
+        },
+    )
+    guard = NodeSpec(
+        "guard",
+        "guard_node",
+        parameters={**where, "staleness": min(0.2 * a.patience, 60.0), "skew": min(0.15 * a.patience, 60.0)},
+    )
+    arms = [
+        NodeSpec("arm", "arm_node", f"/{name}", {**arm, "robot_ip": ip}, lifecycle=True)
+        for name, ip in zip(("left", "right"), ips, strict=True)
+    ]
+    policy = NodeSpec(
+        "policy",
+        "policy_node",
+        parameters={
+            **where,
+            "policy": str(runtime.find(a.policy)),
+            "blueprint": blueprint,
+            "tick_rate": action.tick_rate,
+            "max_block_age": min(0.5 * a.patience, 60.0),
+            "max_joint_age": min(0.2 * a.patience, 60.0),
+            "max_frozen": min(1.0 * a.patience, 60.0),
+            "allow_out_of_contract": a.allow_out_of_contract,
+            "needs_delay": a.robot != "sim",
+        },
+        lifecycle=True,
+    )
+    operator = NodeSpec(
+        "operator",
+        "operator_node",
+        parameters={
+            "episodes": a.episodes,
+            "simulated": a.robot != "real",
+            "wait_for_start": a.robot == "real",
+            "measure_delay": a.robot != "sim",
+            "patience": 30.0 * a.patience,
+            "episode_time": 60.0 * a.patience,
+        },
+    )
+    table = [guard] if a.robot == "real" else [world, guard]
+    if a.record:
+        table.append(NodeSpec("recorder", "recorder_node", parameters={"folder": a.record}))
+    if a.robot == "sim":
+        # The world hosts both arm nodes; they take their parameters from it.
+        world.parameters.update(arm)
+        arms = []
+    return [*table, *arms, policy, operator]

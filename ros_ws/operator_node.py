@@ -1,0 +1,225 @@
+"""Node that does what an operator would do by hand with `ros2 lifecycle set` and `ros2 service call`.
+
+Brings the graph up step by step, lays out and judges episodes in simulation, and ends it in order. With real arms it
+waits for `~/start` before anything moves, and an episode lasts until `~/end` is called or its time is over.
+
+Subscribes  /<arm>/state, /world/outcome
+Publishes   ~/progress (String: one line per step or episode), /stop
+Services    ~/start, ~/end (Trigger)
+"""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.node import Node
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from horseshoe.errors import HorseshoeError
+from horseshoe.ros_ws.base_node import ARMS, EVENT, LATCHED, parameter, run
+
+CONFIGURE, ACTIVATE, DEACTIVATE = (
+    Transition.TRANSITION_CONFIGURE,
+    Transition.TRANSITION_ACTIVATE,
+    Transition.TRANSITION_DEACTIVATE,
+)
+VERBS = {CONFIGURE: "configure", ACTIVATE: "activate", DEACTIVATE: "deactivate"}
+SETTLE = 1.2  # [s] after which an arm that began to stream has its full speed limits
+DONE, FAULT, REFUSED = 0, 1, 2  # exit codes
+
+
+class OperatorNode(Node):
+    """See the module. A thread works through the steps; the executor only moves messages."""
+
+    def __init__(self) -> None:
+        super().__init__("operator")
+        self._episodes = parameter(self, "episodes", 1, "How many episodes to run; 0: until interrupted.", 0, 100000)
+        self._simulated = parameter(self, "simulated", True, "Whether a world node lays out and judges episodes.")
+        self._wait = parameter(self, "wait_for_start", False, "Wait for ~/start before anything moves.")
+        self._delays = parameter(self, "measure_delay", True, "Measure every arm's delay before the first episode.")
+        self._patience = parameter(self, "patience", 30.0, "How long a step may take [s].", 1.0, 3600.0)
+        self._horizon = parameter(self, "episode_time", 60.0, "Longest episode [s].", 1.0, 3600.0)
+        self.exit_code: int | None = None
+        self.outcomes: list[dict[str, Any]] = []
+        self._states: dict[str, str] = {}
+        self._outcome: dict[str, Any] | None = None
+        self._started, self._ended, self._closing = threading.Event(), threading.Event(), threading.Event()
+        self._clients: dict[str, Any] = {}
+        self._stop = self.create_publisher(String, "/stop", EVENT)
+        self._progress = self.create_publisher(String, "~/progress", LATCHED)
+        for arm in ARMS:
+            self.create_subscription(String, f"/{arm}/state", lambda m, a=arm: self._states.update({a: m.data}), LATCHED)
+        self.create_subscription(String, "/world/outcome", self._on_outcome, EVENT)
+        for name, event in (("start", self._started), ("end", self._ended)):
+            self.create_service(Trigger, f"~/{name}", lambda _, response, e=event: self._set(e, response))
+        self._thread = threading.Thread(target=self._work, name="operator", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Leave the arms stopped."""
+        self._closing.set()
+        if rclpy.ok():
+            self._stop.publish(String(data="the operator node ended"))
+            time.sleep(0.1)  # for the message to leave
+        self._thread.join(2.0)
+
+    # --- steps --------------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            self._bring_up()
+            number = 0
+            while not self._closing.is_set() and (self._episodes == 0 or number < self._episodes):
+                number += 1
+                self._episode(number)
+            self._shut_down()
+            good = sum(o["name"] == "success" for o in self.outcomes)
+            self._say(f"finished: {good} of {len(self.outcomes)} episodes successful")
+            self.exit_code = DONE
+        except _Closed:
+            pass
+        except HorseshoeError as error:
+            self._stop.publish(String(data=f"the operator node: {error}"))
+            self._say(f"stopped: {error}", bad=True)
+            self.exit_code = REFUSED if isinstance(error, _Refused) else FAULT
+        except Exception:
+            self._stop.publish(String(data="the operator node failed"))
+            self.exit_code = FAULT
+            raise
+
+    def _bring_up(self) -> None:
+        if self._simulated:
+            self._call("/world/clear_table")  # the world must be there before the arms can connect
+        self._change("/policy", CONFIGURE)
+        for arm in ARMS:
+            self._change(f"/{arm}/arm", CONFIGURE)
+        self._say("ready: policy loaded, both arms connected and prepared")
+        if self._wait:
+            self._say("waiting for: ros2 service call /operator/start std_srvs/srv/Trigger")
+            self._until(self._started.is_set, None, "")
+            self._started.clear()
+
+    def _episode(self, number: int) -> None:
+        if self._simulated:
+            self._call("/world/clear_table")
+        for arm in ARMS:
+            self._call(f"/{arm}/arm/home")
+        for arm in ARMS:
+            self._until(lambda a=arm: self._states.get(a) == "at home", self._patience, f"the {arm} arm to be home")
+            self._refused_by(arm)
+        for arm in ARMS:
+            self._change(f"/{arm}/arm", ACTIVATE)
+        self._sleep(SETTLE)
+        if number == 1 and self._delays:
+            for arm in ARMS:  # one after the other, so that nothing else moves
+                self._call(f"/{arm}/arm/measure_delay")
+                self._sleep(3.2)
+        if self._simulated:
+            self._call("/world/next_episode")
+        elif number > 1:
+            self._say("lay out the blocks, then: ros2 service call /operator/start std_srvs/srv/Trigger")
+            self._until(self._started.is_set, None, "")
+            self._started.clear()
+        self._outcome = None
+        self._ended.clear()
+        begin = time.monotonic()
+        self._change("/policy", ACTIVATE)
+        self._until(self._over, self._horizon, "the episode to end")
+        outcome = self._outcome or {"name": "ended" if self._ended.is_set() else "stopped"}
+        outcome.setdefault("seconds", round(time.monotonic() - begin, 1))
+        fault = self._faults()
+        if fault:
+            raise HorseshoeError(fault)
+        self.outcomes.append(outcome)
+        self._change("/policy", DEACTIVATE)
+        for arm in ARMS:
+            self._change(f"/{arm}/arm", DEACTIVATE)
+        total = f"/{self._episodes}" if self._episodes else ""
+        good = sum(o["name"] == "success" for o in self.outcomes)
+        slow = f", world {outcome['slow']:.1f} s behind" if outcome.get("slow") else ""
+        self._say(f"episode {number}{total}: {outcome['name']}, {outcome['seconds']:.1f} s{slow}  ({good} successful)")
+
+    def _over(self) -> bool:
+        return self._outcome is not None or self._ended.is_set() or bool(self._faults())
+
+    def _faults(self) -> str:
+        return next((s for s in self._states.values() if s.startswith(("stopped", "stopping", "disconnected"))), "")
+
+    def _shut_down(self) -> None:
+        self._stop.publish(String(data="finished"))
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    def _change(self, node: str, transition: int) -> None:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        if not self._answer(f"{node}/change_state", ChangeState, request).success:
+            said = self._states.get(node.split("/")[1], "")
+            raise _Refused(f"{node} does not {VERBS[transition]}; {said or 'its log says why'}")
+
+    def _call(self, service: str) -> None:
+        answer = self._answer(service, Trigger, Trigger.Request())
+        if not answer.success:
+            raise HorseshoeError(f"{service}: {answer.message}")
+
+    def _answer(self, service: str, kind: Any, request: Any) -> Any:
+        client = self._clients.setdefault(service, None) or self.create_client(kind, service)
+        self._clients[service] = client
+        self._until(client.service_is_ready, self._patience, service)
+        future = client.call_async(request)
+        self._until(future.done, self._patience, f"an answer of {service}")
+        return future.result()
+
+    def _refused_by(self, arm: str) -> None:
+        if self._states.get(arm, "").startswith("refused"):
+            raise HorseshoeError(self._states[arm])
+
+    def _until(self, condition: Callable[[], bool], patience: float | None, what: str) -> None:
+        end = time.monotonic() + (patience or 1e9)
+        while not condition():
+            if self._closing.is_set():
+                raise _Closed
+            if any(s.startswith("refused") for s in self._states.values()):
+                raise _Refused(next(s for s in self._states.values() if s.startswith("refused")))
+            if time.monotonic() > end:
+                raise HorseshoeError(f"waited {patience:.0f} s in vain for {what}")
+            time.sleep(0.01)
+
+    def _sleep(self, duration: float) -> None:
+        if self._closing.wait(duration):
+            raise _Closed
+
+    def _set(self, event: threading.Event, response: Trigger.Response) -> Trigger.Response:
+        event.set()
+        response.success = True
+        return response
+
+    def _on_outcome(self, message: String) -> None:
+        self._outcome = json.loads(message.data)
+
+    def _say(self, line: str, bad: bool = False) -> None:
+        (self.get_logger().error if bad else self.get_logger().info)(line)
+        self._progress.publish(String(data=line))
+
+
+class _Closed(Exception):
+    """The node is asked to end."""
+
+
+class _Refused(HorseshoeError):
+    """A node does not do what it was asked: something does not fit."""
+
+
+def main() -> int:
+    """Entry point."""
+    return run(OperatorNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Starting the node table as processes, watching them, ending them in order. No ROS in this process."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import yaml
+
+from horseshoe.ros_ws.node_table import NodeSpec, parameter_file
+
+PATIENCE = (6.0, 3.0)  # [s] after SIGINT, after SIGTERM
+_SET_PARENT_DEATH_SIGNAL = 1  # prctl(2)
+INTERRUPTED = 130
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel for a SIGINT when the parent is gone, so that no node outlives a killed `horseshoe up`."""
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGINT)
+
+
+class Supervisor:
+    """Processes of a node table; a context manager.
+
+    Any process that ends makes all end, in reverse order of their start: without its guard, log or world no arm moves.
+
+    Args:
+        table: what to start.
+        log: folder for one log file per node.
+        patience: scale of the time that processes get to end.
+    """
+
+    def __init__(self, table: list[NodeSpec], log: Path, patience: float = 1.0) -> None:
+        self.table, self.log, self._patience = table, log, patience
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._files: list[Path] = []
+        self.interrupted = False
+        self._handlers: dict[int, object] = {}
+
+    def __enter__(self) -> "Supervisor":
+        self.log.mkdir(parents=True, exist_ok=True)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._interrupt)
+        try:
+            for spec in self.table:
+                self._start(spec)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        for file in self._files:
+            file.unlink(missing_ok=True)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.interrupted = True
+
+    def _start(self, spec: NodeSpec) -> None:
+        handle, name = tempfile.mkstemp(suffix=".yaml", prefix=f"horseshoe_{spec.name}_")
+        self._files.append(Path(name))
+        with os.fdopen(handle, "w") as file:
+            yaml.safe_dump({"/**": {"ros__parameters": spec.parameters}}, file)
+        command = [sys.executable, "-m", spec.module, "--ros-args", "--params-file", str(parameter_file())]
+        command += ["--params-file", name]
+        command += ["-r", f"__ns:={spec.namespace}"] if spec.namespace else []
+        for source, target in spec.remappings:
+            command += ["-r", f"{source}:={target}"]
+        environment = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "OMP_NUM_THREADS": "1", **os.environ}
+        with open(self.log / f"{spec.full_name.strip('/').replace('/', '_')}.log", "ab") as log:
+            # A session of its own: Ctrl-C reaches this process only, which then ends the others in order.
+            self.processes[spec.full_name] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+
+    def wait(self, each: Callable[[], None] = lambda: None) -> tuple[str, int]:
+        """Wait for the first process that ends, or for Ctrl-C.
+
+        Args:
+            each: called ten times a second meanwhile.
+
+        Returns:
+            Name of the node and its exit code; "" and 130 after Ctrl-C.
+        """
+        while not self.interrupted:
+            for name, process in self.processes.items():
+                if process.poll() is not None:
+                    each()
+                    return name, process.returncode
+            each()
+            time.sleep(0.1)
+        return "", INTERRUPTED
+
+    def stop(self) -> dict[str, int]:
+        """End every process: the operator and the policy first, then arms, then the rest; wait for all.
+
+        Returns:
+            Exit code of every node; negative is the signal that ended it.
+        """
+        for number, patience in zip((signal.SIGINT, signal.SIGTERM), PATIENCE, strict=True):
+            for process in reversed(self.processes.values()):
+                if process.poll() is None:
+                    process.send_signal(number)
+                    # The next one may be what this one needs to stop its arm: let it go first.
+                    self._wait_for(process, patience * self._patience)
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        return {name: process.returncode for name, process in self.processes.items()}
+
+    @staticmethod
+    def _wait_for(process: "subprocess.Popen[bytes]", patience: float) -> None:
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            pass
