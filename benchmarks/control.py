@@ -15,7 +15,10 @@ from typing import Any
 
 import numpy as np
 
-HOSTS = {"left": "127.0.0.1", "right": "127.0.0.2"}
+from horseshoe.errors import HorseshoeError
+from horseshoe.hardware.emulator import cannot_bind
+
+HOSTS = {"left": "127.0.0.11", "right": "127.0.0.12"}  # not those of `horseshoe emulate`
 HOME = np.array([0.0, -0.4, -0.6, 0.0, 1.0, 0.0])
 SWING = 0.2 * np.array([1.0, 0.3, 0.3, 1.0, 1.0, 1.0])
 CHUNK = 0.1  # [s] of targets per command, as a policy at 10 Hz sends them
@@ -126,6 +129,9 @@ def summary(client: dict[str, Any], server: dict[str, Any], seconds: float) -> d
 
 def run(seconds: float, rate: float, output: Path | None) -> dict[str, Any]:
     """Measure both cases and print a table; see `horseshoe bench control --help`."""
+    for host in HOSTS.values():
+        if reason := cannot_bind(host):
+            raise HorseshoeError(reason)
     context = multiprocessing.get_context("spawn")
     children: list[BaseProcess] = []
 
