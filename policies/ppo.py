@@ -55,7 +55,7 @@ class TrainConfig:
     epochs: int = field(default=4, metadata={"range": (1, 100)})
     minibatch: int = field(default=5120, metadata={"range": (1, 10**6)})
     learning_rate: float = field(default=5e-4, metadata={"range": (1e-7, 1.0)})
-    kl: float = field(default=0.012, metadata={"range": (1e-4, 1.0)})
+    kl: float = field(default=0.016, metadata={"range": (1e-4, 1.0)})
     entropy: float = field(default=0.001, metadata={"range": (0.0, 1.0)})
     initial_std: tuple[float, ...] = (0.18, 0.18, 0.18, 0.18, 0.18, 0.18, 0.5)
     full_level: float = field(default=0.8, metadata={"range": (0.01, 1.0)})

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from horseshoe import configuration
 from horseshoe.action_path import ActionConfig, ActionPath
+from horseshoe.errors import HorseshoeError
 from horseshoe.hardware import xarm6
 from horseshoe.sim.assembly import blueprint as blueprints
 from horseshoe.sim.assembly import cell as cells
@@ -76,6 +77,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         n_threads: C++ threads of the physics.
         pool: number of differently randomised models.
         start_batch: how many starts are drawn at a time.
+        engine: "mujoco", or "pybullet" for the twin, whose physics are its own whatever `config.physics` says.
     """
 
     metadata = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.SAME_STEP}
@@ -89,22 +91,32 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         start_batch: int = 1024,
         seed: int = 0,
         render_mode: str | None = None,
+        engine: str = "mujoco",
     ) -> None:
         self.config = config or AssemblyConfig(physics=TRAINING_PHYSICS)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.cell = cells.load(self.config.cell)
         self.blueprint = blueprints.load(self.config.blueprint)
         self.n_arms = len(self.cell.arms)
-        self.world = BatchWorld(
-            self.cell, self.blueprint, num_envs, self.config.physics, min(pool, max(num_envs, 16)), seed, n_threads
-        )
+        pool = min(pool, max(num_envs, 16))
+        if engine == "mujoco":
+            physics = self.config.physics
+            self.world = BatchWorld(self.cell, self.blueprint, num_envs, physics, pool, seed, n_threads)
+        elif engine == "pybullet":
+            from horseshoe.sim.assembly.twin import TwinWorld
+
+            self.world = TwinWorld(self.cell, self.blueprint, num_envs, pool=pool, seed=seed)
+        else:
+            raise HorseshoeError(f"engine: {engine!r} is unknown; choose from ['mujoco', 'pybullet']")
         self.observer = SceneObserver(self.cell, self.blueprint)
         self.path = ActionPath(self.config.action, num_envs, self.n_arms, xarm6.jacobian)
         self.task = Task(self.config.task, self.observer, self.world.magnets, self.config.action.decision_rate)
         self.sampler = StartSampler(self.cell, self.blueprint)
         self.start_config = self.config.starts
         self._start_batch = max(start_batch, num_envs)
-        self.horizon = round(self.config.task.horizon * self.config.action.decision_rate)
+        rate = self.config.action.decision_rate
+        self._whole_horizon = round(self.config.task.horizon * rate)
+        self._assisted_horizon = round(self.config.starts.assisted_horizon * rate)
         self.single_observation_space = gym.spaces.Box(-np.inf, np.inf, (self.n_arms, FIELDS.size), np.float32)
         self.single_action_space = gym.spaces.Box(-1.0, 1.0, (self.n_arms, 7), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -145,12 +157,12 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         if self.recorder:
             self.recorder.capture()
         state = self.world.state()
+        late = self.steps >= np.where(self.whole, self._whole_horizon, self._assisted_horizon)
         terms, outcome = self.task.judge(
-            state, self.path.target, wanted, self.assignment, self.world.diverged, self.steps >= self.horizon
+            state, self.path.target, wanted, self.assignment, self.world.diverged, late
         )
         arm_reward = sum(self._scales[name] * value for name, value in terms.items())
         arm_reward = np.where(np.isfinite(arm_reward), arm_reward, 0.0)
-        late = self.steps >= self.horizon
         done = outcome > 0
         named = {name: i for i, name in enumerate(OUTCOMES)}
         failed = np.isin(outcome, [named["diverged"], named["flew_off"], named["collision"]])
@@ -193,13 +205,16 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
     def set_level(self, level: float) -> None:
         """Difficulty of coming episodes: 0 is the easiest of the curriculum, 1 is as configured.
 
-        Noise and delay grow from a third, the share of assisted starts shrinks to a third.
+        Noise and delay grow from a third, the share of assisted starts shrinks to a third, and the contact force that
+        ends an episode falls from five times its limit: a beginner that loses every episode at the first touch of the
+        table learns to stay away from it.
         """
         if abs(level - self.level) < 0.02 and level not in (0.0, 1.0):
             return
         if level != self.level:
             self.level = level
             self.perception.scale = 1 / 3 + 2 / 3 * level
+            self.task.contact_scale = 5 - 4 * level
             if self.config.starts.assisted:
                 assisted = self.config.starts.assisted * (1 - 2 / 3 * level)
                 self.start_config, self._pool = dataclasses.replace(self.config.starts, assisted=assisted), None

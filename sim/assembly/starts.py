@@ -34,6 +34,7 @@ class StartConfig:
         above, holding, joining: probability that an arm starts above its block, holding it, or holding it near its
             place (curriculum; all zero is the whole task).
         assisted: probability that an episode is drawn with the three probabilities above at all.
+        assisted_horizon: length of such an episode [s]; short, so that easy states make up much of the experience.
     """
 
     centre_x: float = field(default=0.08, metadata={"range": (0.0, 0.12)})
@@ -45,6 +46,7 @@ class StartConfig:
     holding: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     joining: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     assisted: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
+    assisted_horizon: float = field(default=4.0, metadata={"range": (0.2, 120.0)})
 
 
 @dataclass

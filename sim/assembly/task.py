@@ -70,6 +70,7 @@ class Task:
     ) -> None:
         self.config, self._observer, self._latches = config, observer, latches
         self._rest_steps = int(np.ceil(REST_TIME * decision_rate - 1e-9))
+        self.contact_scale = 1.0  # of max_contact (curriculum)
         n, arms = len(latches.latched), len(observer.cell.arms)
         self.rest = np.zeros(n, dtype=np.intp)
         self.ever_held: Mask = np.zeros((n, arms), dtype=bool)
@@ -167,7 +168,8 @@ class Task:
         low = state.position[..., 2].min(1) < self._observer.cell.table.height - 0.02
         far = (np.abs(state.position[..., :2]) > np.array(self._observer.cell.table.size) / 2).any((1, 2))
         off = low | far | (state.position[..., 2].max(1) > 0.6) | (speed > 4.0)
-        collision = (state.arm_contact > self.config.max_contact) | (state.table_contact > self.config.max_contact).any(1)
+        limit = self.config.max_contact * self.contact_scale
+        collision = (state.arm_contact > limit) | (state.table_contact > limit).any(1)
         # Why an episode ran out of time, judged by the arm that is furthest behind.
         no_grasp = late & (unserved & ~self.ever_held).any(1)
         dropped = late & (unserved & ~self.held & self.ever_held).any(1)
