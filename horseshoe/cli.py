@@ -15,6 +15,8 @@ VERBS: dict[str, str] = {
     "evaluate": "horseshoe.policies.cli:evaluate",
     "demo": "horseshoe.policies.cli:demo",
     "emulate": "horseshoe.hardware.cli:emulate",
+    "report": "horseshoe.ros_ws.cli:report",
+    "up": "horseshoe.ros_ws.cli:up",
 }
 
 # Which extra brings a module that `pip install horseshoe` alone does not.
