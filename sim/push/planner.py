@@ -5,15 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import warp as wp
 from numpy.typing import NDArray
 
+from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push.config import PushConfig
-from horseshoe.sim.push.loss import Loss
 from horseshoe.sim.push.scenes import Scene
 from horseshoe.sim.push.shapes import SUCCESS, incremental_iou, occupancy
 from horseshoe.sim.push.warm_start import pair, warm_start
-from horseshoe.sim.push.world import PushWorld
 
 Array = NDArray[np.float64]
 
@@ -76,6 +74,10 @@ def simulate(scene: Scene, actions: Array, config: PushConfig) -> tuple[Array, A
     Returns:
         Particles (k, steps + 1, n, 2) and robots (k, steps + 1, n_robots, 2) [m]; NaN where a scene exploded.
     """
+    import warp as wp
+
+    from horseshoe.sim.push.world import PushWorld
+
     k, steps, robots = actions.shape[:3]
     world = PushWorld(config, k, len(scene.start), robots, steps)
     world.reset(
@@ -131,6 +133,56 @@ def plan(
     return replace(best, seconds=time.perf_counter() - began)
 
 
+def replan(
+    scene: Scene, config: PushConfig, settings: PlannerConfig, seed: int, every: int, rounds: int = 8
+) -> Plan:
+    """Receding horizon: plan, act for some decisions, look where the object went, plan anew.
+
+    Args:
+        scene: the task.
+        config: the world.
+        settings: of each planning round.
+        seed: of the first plans.
+        every: decisions taken between plans.
+        rounds: most planning rounds.
+
+    Raises:
+        HorseshoeError: if `every` is below 1.
+    """
+    import warp as wp
+
+    from horseshoe.sim.push.world import PushWorld
+
+    if every < 1:
+        raise HorseshoeError(f"horizon: {every} decisions; at least 1 is needed")
+    began = time.perf_counter()
+    goal = scene.goal if scene.paired else pair(scene.start, scene.goal)
+    world = PushWorld(config, 1, len(scene.start), len(scene.robots), every)
+    world.reset(scene.start[None], scene.robots[None], [scene.area], [scene.material])
+    before, wanted = (occupancy(x, scene.area, config) for x in (scene.start, scene.goal))
+    body, robots, actions, history = [scene.start[None]], [scene.robots[None]], [], []
+    now = replace(scene, goal=goal, paired=True)
+    for _ in range(rounds):
+        ahead = plan(now, config, settings, seed).actions
+        rest = np.zeros((max(0, every - len(ahead)), *ahead.shape[1:]))
+        taken = np.concatenate([ahead[:every], rest])
+        world.rollout(wp.array(taken[:, None].astype(np.float32), dtype=wp.vec2))
+        if world.exploded[0]:
+            raise HorseshoeError(f"{scene.name}: the simulated object exploded while a plan was carried out")
+        actions.append(taken)
+        body.append(world.particles.numpy()[1:, 0].astype(float))
+        robots.append(world.robots.numpy()[1:, 0].astype(float))
+        world.carry()
+        now = replace(now, start=body[-1][-1], robots=robots[-1][-1])
+        history.append(float(incremental_iou(occupancy(now.start, scene.area, config), before, wanted)))
+        if history[-1] >= settings.good_enough or len(ahead) <= every:
+            break
+    seconds = time.perf_counter() - began
+    return Plan(
+        np.concatenate(actions), np.concatenate(body), np.concatenate(robots), history[-1], history, seconds
+    )
+
+
 def _candidates(scene: Scene, goal: Array, config: PushConfig, count: int, rng: np.random.Generator) -> Array:
     """First plans, padded with rest to the longest, shape (count, steps, n_robots, 2)."""
     plans = [warm_start(scene, goal, config, (0.5, 0.1, 0.3)[k % 3], rng) for k in range(count)]
@@ -148,6 +200,11 @@ def _descend(
     progress: Callable[[int, float], None] | None,
 ) -> Plan:
     """Adam on the actions of a plan, while it gets better."""
+    import warp as wp
+
+    from horseshoe.sim.push.loss import Loss
+    from horseshoe.sim.push.world import PushWorld
+
     steps, robots = best.actions.shape[:2]
     world = PushWorld(config, 1, len(scene.start), robots, steps)
     world.reset(scene.start[None], scene.robots[None], [scene.area], [scene.material])

@@ -15,7 +15,7 @@ from horseshoe.sim.push.config import MATERIALS, MAX_ROBOTS, Material, PushConfi
 
 Array = NDArray[np.float64]
 
-PARTICLES = 400
+PARTICLES = 256
 HELD_OUT = 1_000_000  # seeds from here on are for evaluation; training and data sets stay below
 
 
