@@ -11,6 +11,7 @@ from horseshoe.errors import HorseshoeError
 # verb: "module:click command". The rooms own their commands; this is the only list of them.
 VERBS: dict[str, str] = {
     "train": "horseshoe.policies.cli:train",
+    "plan": "horseshoe.sim.push.cli:plan",
     "export": "horseshoe.policies.cli:export",
     "evaluate": "horseshoe.policies.cli:evaluate",
     "demo": "horseshoe.policies.cli:demo",
