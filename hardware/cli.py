@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from horseshoe.bench import source
 from horseshoe.errors import HorseshoeError
 
 HOSTS = {"left": "127.0.0.1", "right": "127.0.0.2"}
@@ -60,11 +61,7 @@ def bench_control(seconds: float, rate: float, output: Path | None) -> None:
       horseshoe bench control
       horseshoe bench control --seconds 10 --output control.json
     """  # noqa: D301
-    try:
-        from benchmarks.control import run
-    except ModuleNotFoundError as error:
-        raise HorseshoeError("benchmarks are part of the source tree: run this in the checkout's folder") from error
-
+    run = source("control").run
     logging.getLogger("horseshoe").setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     run(seconds, rate, output)

@@ -15,6 +15,7 @@ VERBS: dict[str, str] = {
     "export": "horseshoe.policies.cli:export",
     "evaluate": "horseshoe.policies.cli:evaluate",
     "demo": "horseshoe.policies.cli:demo",
+    "bench": "horseshoe.bench:bench",
     "emulate": "horseshoe.hardware.cli:emulate",
     "report": "horseshoe.ros_ws.cli:report",
     "up": "horseshoe.ros_ws.cli:up",

@@ -1,0 +1,202 @@
+"""Speed of the assembly environment beside raw `mujoco.rollout`, and beside robosuite where it is installed.
+
+Run it with `horseshoe bench sim`. What is counted:
+
+- ours: whole `env.step` calls of the training environment (action path, magnets, latches, physics, rewards, outcomes,
+  perception, observations, resets); drawing start states, which happens in batches, is measured apart and its share
+  per step added;
+- raw: one `mujoco.rollout` per decision, with the same models, states, controls, forces and threads that our step just
+  had, writing states and sensor data as ours does.
+
+Both alternate in every round; ratios are medians over the rounds. A loaded machine makes both slower, ratios hold.
+"""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from horseshoe import configuration
+from horseshoe.errors import HorseshoeError
+
+ROBOSUITE = Path(__file__).with_name("robosuite_lift.py")
+ACTION_STD = 0.2  # as a policy explores
+
+
+def make_env(n_envs: int, threads: int) -> Any:
+    """The environment of the shipped training, its episodes out of step with one another."""
+    from horseshoe.sim.assembly.env import make_vector
+
+    settings = configuration.read_yaml(configuration.resource("config/train/u_shape.yaml"))["env_config"]
+    env = make_vector(n_envs, "u_shape", config=settings, n_threads=threads)
+    env.reset(seed=0)
+    env.steps[:] = np.random.default_rng(0).integers(env.config.task.horizon, size=n_envs)
+    return env
+
+
+def record(env: Any, actions: np.ndarray) -> list[tuple[Any, ...]]:
+    """Step, and keep what physics was given in every decision: models, states (n, size), controls (n, ticks, size)."""
+    world, kept = env.world, []
+    chunks: list[tuple[Any, ...]] = []
+    pool = world._rollout
+    rollout = pool.rollout
+
+    class Tap:
+        @staticmethod
+        def rollout(models: Any, data: Any, state: np.ndarray, control: np.ndarray, **kwargs: Any) -> None:
+            chunks.append((list(models), state.copy(), control.copy()))
+            rollout(models, data, state, control, **kwargs)
+
+    world._rollout = Tap
+    try:
+        for action in actions:
+            chunks.clear()
+            env.step(action)
+            kept.append((chunks[0][0], chunks[0][1], np.concatenate([c[2] for c in chunks], axis=1)))
+    finally:
+        world._rollout = pool
+    return kept
+
+
+def raw_seconds(env: Any, kept: list[tuple[Any, ...]]) -> float:
+    """The same physics, one rollout a decision [s]."""
+    from horseshoe.sim.assembly import world as worlds
+
+    world = env.world
+    n, ticks = kept[0][2].shape[:2]
+    states = np.empty((n, ticks, kept[0][1].shape[1]))
+    sensors = np.empty((n, ticks, world.models[0].nsensordata))
+    begun = time.perf_counter()
+    for models, state, control in kept:
+        world._rollout.rollout(
+            models, world._data, state, control, control_spec=int(worlds._SPEC), skip_checks=True, nstep=ticks,
+            state=states, sensordata=sensors,
+        )  # fmt: skip
+    return time.perf_counter() - begun
+
+
+def our_seconds(env: Any, actions: np.ndarray) -> float:
+    """Whole steps [s]."""
+    begun = time.perf_counter()
+    for action in actions:
+        env.step(action)
+    return time.perf_counter() - begun
+
+
+def seconds_per_start(env: Any, count: int = 1024) -> float:
+    """What one start state costs, drawn in batches as the environment does [s]."""
+    begun = time.perf_counter()
+    env.sampler.sample(np.random.default_rng(1), count, env.start_config)
+    return (time.perf_counter() - begun) / count
+
+
+class Robosuite:
+    """robosuite's TwoArmLift in a process of its own (it needs an older MuJoCo)."""
+
+    def __init__(self, python: str) -> None:
+        try:
+            self._process = subprocess.Popen(
+                [python, str(ROBOSUITE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        except OSError as error:
+            raise HorseshoeError(f"--robosuite-python: {python} cannot be run ({error.strerror})") from error
+        self.info = self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:  # robosuite prints hints of its own
+            if line.startswith("{"):
+                return json.loads(line)
+        raise HorseshoeError("--robosuite-python: that interpreter cannot run robosuite 1.5.2 with mujoco 3.3.7")
+
+    def seconds(self, steps: int) -> float:
+        """That many steps [s]."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        return float(self._answer()["seconds"])
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+def run(n_envs: int, threads: int, rounds: int, decisions: int, robosuite: str | None) -> dict[str, Any]:
+    """Measure; see the module for what is counted."""
+    env = make_env(n_envs, threads)
+    rng = np.random.default_rng(0)
+    peer = Robosuite(robosuite) if robosuite else None
+    ticks = env.config.action.ticks_per_decision
+
+    def actions(count: int) -> np.ndarray:
+        return rng.normal(0, ACTION_STD, (count, n_envs, env.n_arms, 7))
+
+    our_seconds(env, actions(5))
+    start_cost = seconds_per_start(env)
+    ours, raw, theirs, resets = [], [], [], []
+    draw = env.sampler.sample
+    for k in tqdm(range(rounds), unit=" rounds"):
+        chosen = actions(decisions)
+        before = env.snapshot()
+        if env._next + n_envs > len(env._pool):  # no draw of starts inside a measurement
+            env._pool, env._next = draw(env.rng, env._start_batch, env.start_config), 0
+            before = env.snapshot()
+        first = env._next
+        kept = record(env, chosen)
+        resets.append((env._next - first) / decisions)
+        env.restore(before)
+        order = (0, 1) if k % 2 else (1, 0)
+        for which in order:
+            if which:
+                raw.append(raw_seconds(env, kept))
+            else:
+                ours.append(our_seconds(env, chosen))
+        if peer:
+            theirs.append(peer.seconds(10))
+    starts = float(np.mean(resets)) * start_cost * decisions
+    total = np.array(ours) + starts
+    per_step = float(np.median(total)) / decisions
+    result: dict[str, Any] = {
+        "n_envs": n_envs,
+        "threads": threads,
+        "rounds": rounds,
+        "decisions_per_round": decisions,
+        "env_steps_per_second": round(n_envs / per_step, 1),
+        "physics_steps_per_second": round(n_envs * ticks / per_step, 1),
+        "raw_physics_steps_per_second": round(n_envs * ticks * decisions / float(np.median(raw)), 1),
+        "ratio_to_raw_rollout": round(float(np.median(np.array(raw) / total)), 3),
+        "share_of_drawing_starts": round(starts / float(np.median(total)), 4),
+        "load_average": os.getloadavg(),
+    }
+    if peer:
+        peer.close()
+        rate = 10 / float(np.median(theirs))
+        result |= {
+            "robosuite": peer.info,
+            "robosuite_env_steps_per_second": round(rate, 1),
+            "ratio_to_robosuite": round(float(np.median((np.array(theirs) / 10) / (total / decisions / n_envs))), 1),
+        }
+    return result
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result for people."""
+    lines = [
+        f"{result['n_envs']} cells, {result['threads']} threads, load {result['load_average'][0]:.1f}",
+        f"environment   {result['env_steps_per_second']:12,.0f} steps/s",
+        f"physics       {result['physics_steps_per_second']:12,.0f} steps/s",
+        f"raw rollout   {result['raw_physics_steps_per_second']:12,.0f} steps/s   ratio {result['ratio_to_raw_rollout']:.3f}",
+    ]
+    if "robosuite" in result:
+        rate, ratio = result["robosuite_env_steps_per_second"], result["ratio_to_robosuite"]
+        lines.append(f"robosuite     {rate:12,.1f} steps/s   ratio {ratio:.1f} (one process; it has no batches)")
+    else:
+        lines.append("robosuite     skipped; see --robosuite-python")
+    return "\n".join(lines)

@@ -1,0 +1,194 @@
+"""Training is repeatable to the last bit, also when it is killed and taken up again."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from horseshoe import configuration
+from horseshoe.errors import ConfigurationError, HorseshoeError
+from horseshoe.policies import ppo
+from horseshoe.policies.networks import ARCHITECTURES, ActorCritic, Normaliser
+from tests.policies.conftest import TINY
+
+
+def assert_same(a: Path, b: Path) -> None:
+    """The checkpoints of two run folders: weights, optimiser, environments, random states."""
+    first, second = load_file(a / "checkpoint.safetensors"), load_file(b / "checkpoint.safetensors")
+    assert set(first) == set(second)
+    for name, value in first.items():
+        np.testing.assert_array_equal(second[name], value, err_msg=name)
+
+
+def without_clock(folder: Path) -> dict[str, Any]:
+    state = ppo.read_state(folder / "checkpoint.safetensors")
+    state.pop("seconds")
+    state["curve"] = [{k: v for k, v in point.items() if k != "seconds"} for point in state["curve"]]
+    return state
+
+
+class Killed(BaseException):
+    """As good as SIGKILL: no handler of ours runs."""
+
+
+def train_until(update: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train, but die at the end of that rollout."""
+    with monkeypatch.context() as patch:
+        ended = ppo._Progress._on_rollout_end
+
+        def die(self: Any) -> None:
+            ended(self)
+            if len(self.curve) == update:
+                raise Killed
+
+        patch.setattr(ppo._Progress, "_on_rollout_end", die)
+        with pytest.raises(Killed):
+            ppo.train(TINY, folder, n_threads=1)
+
+
+def test_training_writes_settings_a_checkpoint_a_curve_and_tensorboard_events(run: Path) -> None:
+    assert configuration.load(ppo.TrainConfig, run / "train.yaml") == TINY
+    state = ppo.read_state(run / "checkpoint.safetensors")
+    assert state["timesteps"] == TINY.decisions * 2, "two arms, two samples a decision"
+    assert {"seconds", "decisions", "success", "level"} <= set(state["curve"][-1])
+    assert list(run.glob("events.out.tfevents.*"))
+
+
+def test_training_changes_the_weights(run: Path) -> None:
+    before = ppo.build(TINY, n_threads=1).policy.state_dict()
+    after = load_file(run / "checkpoint.safetensors")
+    assert all(np.isfinite(v).all() for k, v in after.items() if k.startswith("policy."))
+    moved = [k for k, v in before.items() if not np.array_equal(after[f"policy.{k}"], v.numpy())]
+    assert {"action_net.weight", "value_net.weight", "log_std"} <= set(moved)
+
+
+def test_two_trainings_with_the_same_seed_are_identical(run: Path, tmp_path: Path) -> None:
+    ppo.train(TINY, tmp_path, n_threads=1)
+    assert_same(run, tmp_path)
+    assert without_clock(run) == without_clock(tmp_path)
+
+
+def test_a_training_that_was_killed_ends_as_one_that_was_not(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_until(4, tmp_path, monkeypatch)
+    assert ppo.read_state(tmp_path / "checkpoint.safetensors")["updates"] == 2
+    ppo.train(TINY, tmp_path, n_threads=1)
+    assert_same(run, tmp_path)
+    assert without_clock(run) == without_clock(tmp_path)
+
+
+def test_another_seed_trains_another_policy(run: Path, tmp_path: Path) -> None:
+    ppo.train(dataclasses.replace(TINY, seed=4, decisions=32), tmp_path, n_threads=1)
+    a, b = (load_file(f / "checkpoint.safetensors")["policy.action_net.weight"] for f in (run, tmp_path))
+    assert not np.array_equal(a, b)
+
+
+def test_going_on_with_other_settings_is_refused_by_name(run: Path) -> None:
+    before = (run / "train.yaml").read_bytes()
+    with pytest.raises(HorseshoeError, match=r"train.yaml: gamma is 0.95 there, 0.9 here"):
+        ppo.train(dataclasses.replace(TINY, gamma=0.9), run, n_threads=1)
+    assert (run / "train.yaml").read_bytes() == before
+
+
+def test_a_finished_training_is_left_as_it_is(run: Path) -> None:
+    before = (run / "checkpoint.safetensors").read_bytes()
+    ppo.train(TINY, run, n_threads=1)
+    assert (run / "checkpoint.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("file", sorted(configuration.resource("config/train").glob("*.yaml")), ids=lambda f: f.stem)
+def test_the_shipped_settings_are_valid(file: Path) -> None:
+    config = configuration.load(ppo.TrainConfig, file)
+    assert config.env.startswith("horseshoe/")
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("env: horseshoe/Connect-v0\nlearning_rat: 0.1\n")
+    with pytest.raises(ConfigurationError, match=r"mine.yaml: learning_rat: unknown key; did you mean 'learning_rate'"):
+        configuration.load(ppo.TrainConfig, file)
+
+
+def test_the_command_line_refuses_an_unknown_task_and_writes_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from horseshoe.cli import main; main()", "train", "w_shape"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "task 'w_shape' is unknown; choose from connect, u_shape" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_both_architectures_have_one_interface(architecture: str) -> None:
+    tokens = [[0, 1, 2], [3, 4], [5]]
+    net = ActorCritic(6, 9, architecture, tokens)
+    actor, critic = net(torch.randn(5, 15))
+    assert actor.shape == (5, net.latent_dim_pi)
+    assert critic.shape == (5, net.latent_dim_vf)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_actor_sees_nothing_that_only_the_simulator_knows(architecture: str) -> None:
+    net = ActorCritic(6, 9, architecture, [[0, 1, 2], [3, 4], [5]]).eval()
+    x, y = torch.randn(5, 15), torch.randn(5, 15)
+    y[:, :6] = x[:, :6]
+    torch.testing.assert_close(net.forward_actor(x), net.forward_actor(y), rtol=0, atol=0)
+    assert not torch.equal(net.forward_critic(x), net.forward_critic(y))
+
+
+def test_attention_reads_every_number_of_every_entity() -> None:
+    net = ActorCritic(6, 9, "attention", [[0, 1, 2], [3, 4], [5]])
+    x = torch.randn(2, 15, requires_grad=True)
+    net.forward_actor(x).square().sum().backward()
+    assert x.grad is not None
+    assert (x.grad[:, :6] != 0).all()
+
+
+def test_the_normaliser_learns_mean_and_variance_batch_by_batch() -> None:
+    torch.manual_seed(0)
+    data, normaliser = torch.randn(4000, 3) * torch.tensor([1.0, 5.0, 0.1]) + 2.0, Normaliser(3)
+    for part in data.split(500):
+        normaliser.update(part)
+    torch.testing.assert_close(normaliser.mean, data.mean(0), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(normaliser.var, data.var(0, unbiased=False), rtol=1e-3, atol=1e-3)
+    assert normaliser(data).std(0) == pytest.approx(torch.ones(3), rel=0.01)
+
+
+def test_a_success_is_worth_what_staying_there_would_earn() -> None:
+    model = ppo.build(TINY, n_threads=1)
+    agents: Any = model.env
+    agents.reset()
+    step = agents.env.step
+    zero = np.zeros((agents.num_envs, 7))
+
+    def won(actions: np.ndarray) -> Any:
+        observation, reward, terminated, truncated, info = step(actions)
+        terminated[:] = truncated[:] = False
+        terminated[0] = True
+        info |= {"success": np.arange(TINY.n_envs) == 0, "whole": terminated, "steps": terminated}
+        info |= {"final_obs": observation, "final_privileged": agents.env.privileged()}
+        info["arm_reward"] = np.ones((TINY.n_envs, 2))
+        return observation, reward, terminated, truncated, info
+
+    agents.env.step = won
+    agents.step_async(zero)
+    observation, reward, done, infos = agents.step_wait()
+    assert observation.shape == (16, agents.n_actor + agents.n_critic)
+    np.testing.assert_allclose(reward[:2], 0.1 / (1 - TINY.gamma), rtol=1e-6)
+    np.testing.assert_allclose(reward[2:], 0.1, rtol=1e-6)
+    assert done.tolist() == [True, True] + [False] * 14
+    assert "terminal_observation" in infos[0]
+    assert infos[2] == {}
+
+
+def test_the_state_in_a_checkpoint_is_json(run: Path) -> None:
+    assert json.loads(json.dumps(ppo.read_state(run / "checkpoint.safetensors")))["updates"] >= 2

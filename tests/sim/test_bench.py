@@ -1,0 +1,51 @@
+"""The benchmark measures what it says: the raw side repeats exactly what the environment did."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("mujoco")
+
+from horseshoe import cli
+from horseshoe.bench import source
+from horseshoe.sim.assembly import world as worlds
+from horseshoe.sim.assembly.env import make_vector
+
+
+def test_raw_rollout_gets_the_states_and_controls_the_environment_had() -> None:
+    env = make_vector(4, "connect", n_threads=1, pool=2, start_batch=8)
+    env.reset(seed=0)
+    actions = np.random.default_rng(0).normal(0, 0.2, (2, 4, 2, 7))
+    kept = source("sim").record(env, actions)
+    assert len(kept) == 2
+    models, state, control = kept[1]
+    assert control.shape[:2] == (4, 20)
+    states, _ = env.world._rollout.rollout(
+        models, env.world._data, state, control, control_spec=int(worlds._SPEC), nstep=20
+    )
+    # Warm starts differ between one rollout of 20 steps and five of 4; the motion does not.
+    np.testing.assert_allclose(states[:, -1], env.world.trace[-1], atol=1e-4)
+
+
+def test_the_command_writes_its_ratios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark, file = source("sim"), tmp_path / "out/sim.json"
+
+    def small(n_envs: int, threads: int) -> object:
+        env = make_vector(n_envs, "connect", n_threads=threads, pool=2, start_batch=8)
+        env.reset(seed=0)
+        return env
+
+    monkeypatch.setattr(benchmark, "make_env", small)
+    monkeypatch.setattr(benchmark.seconds_per_start, "__defaults__", (16,))
+    monkeypatch.delenv("ROBOSUITE_PYTHON", raising=False)
+    arguments = ["bench", "sim", "--envs", "4", "--threads", "1", "--rounds", "2", "--decisions", "2"]
+    result = CliRunner().invoke(cli.main, [*arguments, "--json", str(file)])
+    assert result.exit_code == 0, result.output
+    assert "robosuite     skipped" in result.stdout
+    measured = json.loads(file.read_text())
+    assert {"ratio_to_raw_rollout", "env_steps_per_second", "physics_steps_per_second"} <= set(measured)
+    assert measured["physics_steps_per_second"] == pytest.approx(20 * measured["env_steps_per_second"], rel=1e-3)
+    assert measured["ratio_to_raw_rollout"] < 1.5
