@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from horseshoe.bench import source
-from horseshoe.errors import HorseshoeError
 
 HOSTS = {"left": "127.0.0.1", "right": "127.0.0.2"}
 
