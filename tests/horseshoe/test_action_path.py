@@ -180,7 +180,9 @@ def test_a_snapshot_continues_exactly() -> None:
     np.testing.assert_array_equal(run(other, chosen[4:]), first)
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((1, 1, 6)), np.zeros((2, 1, 7)), np.full((1, 1, 7), np.nan), np.full((1, 1, 7), np.inf)])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((1, 1, 6)), np.zeros((2, 1, 7)), np.full((1, 1, 7), np.nan), np.full((1, 1, 7), np.inf)]
+)
 def test_an_action_that_is_no_action_is_refused_and_moves_nothing(wrong: np.ndarray) -> None:
     made = path()
     before = made.snapshot()
@@ -196,5 +198,5 @@ def test_actions_beyond_one_count_as_one() -> None:
 
 
 def test_a_tick_rate_that_does_not_fit_the_decisions_is_refused() -> None:
-    with pytest.raises(ValueError, match="tick_rate: 100.0 Hz is no multiple of decision_rate 7.0 Hz"):
+    with pytest.raises(ValueError, match=r"tick_rate: 100.0 Hz is no multiple of decision_rate 7.0 Hz"):
         config(decision_rate=7.0)

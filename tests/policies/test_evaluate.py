@@ -60,7 +60,11 @@ def test_noise_and_delay_are_scaled_and_set_as_asked(loaded: OnnxPolicy) -> None
 
 @pytest.mark.parametrize(
     ("noise", "delay", "message"),
-    [(-1.0, None, "--noise: -1.0 is below 0"), (1.0, (0.3, 0.2), "--delay"), (1.0, (0.0, 9.0), "--delay.*within 0 to 0.4 s")],
+    [
+        (-1.0, None, "--noise: -1.0 is below 0"),
+        (1.0, (0.3, 0.2), "--delay"),
+        (1.0, (0.0, 9.0), "--delay.*within 0 to 0.4 s"),
+    ],
 )
 def test_impossible_noise_or_delay_is_refused(
     loaded: OnnxPolicy, noise: float, delay: tuple[float, float] | None, message: str
@@ -123,7 +127,7 @@ def test_a_video_of_the_first_episodes_is_written(loaded: OnnxPolicy, tmp_path: 
     pytest.importorskip("imageio_ffmpeg")
     video = tmp_path / "v.mp4"
     evaluate(loaded, 1, SEED, video=video, video_episodes=1, threads=1)
-    frames = [frame for frame in imageio.get_reader(video)]
+    frames = list(imageio.get_reader(video))
     assert len(frames) >= 25
     assert frames[0].shape[2] == 3
     assert np.std(frames[0]) > 5.0

@@ -123,4 +123,6 @@ def test_every_shipped_policy_loads_and_fits_the_environment_of_today() -> None:
         file = policy.folder / contracts.FILE
         if policy.contract.env.startswith(("horseshoe/UShape", "horseshoe/Connect")):
             contracts.check_observation(policy.contract, FIELDS, file)
-        assert configuration.dump(policy.contract)["weights_sha256"] == contracts.sha256(policy.folder / contracts.WEIGHTS)
+        assert configuration.dump(policy.contract)["weights_sha256"] == contracts.sha256(
+            policy.folder / contracts.WEIGHTS
+        )

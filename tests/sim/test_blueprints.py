@@ -80,7 +80,10 @@ def test_the_shipped_cell_has_two_arms_that_face_each_other() -> None:
 
 def test_an_unknown_key_in_a_cell_is_named(tmp_path: Path) -> None:
     file = tmp_path / "cell.yaml"
-    data = {"arms": [{"name": "left", "position": [0.0, 0.0, 0.0], "yaw": 0.0, "colour": 1}], "table": {"size": [1.0, 1.0]}}
+    data = {
+        "arms": [{"name": "left", "position": [0.0, 0.0, 0.0], "yaw": 0.0, "colour": 1}],
+        "table": {"size": [1.0, 1.0]},
+    }
     file.write_text(yaml.safe_dump(data))
     with pytest.raises(ConfigurationError, match=rf"{file}: arms\[0\].colour: unknown key"):
         cell.load(file)

@@ -174,7 +174,9 @@ def test_a_block_that_flies_off_ends_the_episode_as_a_failure() -> None:
 
 
 @pytest.mark.parametrize("absurd", [np.nan, 1e12])
-def test_an_exploding_cell_ends_its_own_episode_only(absurd: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_an_exploding_cell_ends_its_own_episode_only(
+    absurd: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
     monkeypatch.chdir(tmp_path)  # MuJoCo logs its warning here
     seen = []
     for broken in (False, True):

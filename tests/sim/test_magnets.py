@@ -11,7 +11,6 @@ pytest.importorskip("mujoco")
 from horseshoe.sim.assembly import blueprint, cell, magnets
 from horseshoe.sim.assembly.magnets import BREAK_FORCE, CAPTURE_ANGLE, CAPTURE_DISTANCE, GRACE, Magnets
 from horseshoe.sim.assembly.world import BatchWorld
-
 from tests.sim.conftest import hold, park
 
 JOINED = 0.06  # distance of the blocks' centres when the leg stands on the base [m]
@@ -69,7 +68,9 @@ def test_magnets_in_contact_pull_with_the_break_away_force() -> None:
     np.testing.assert_allclose(wrench[0, 0, :3], -wrench[0, 1, :3], atol=1e-12)
 
 
-def test_two_blocks_are_pulled_together_from_12_mm_and_left_alone_at_40_mm(make_world: Callable[..., BatchWorld]) -> None:
+def test_two_blocks_are_pulled_together_from_12_mm_and_left_alone_at_40_mm(
+    make_world: Callable[..., BatchWorld],
+) -> None:
     world = make_world(2)
     park(world, at_gap(np.array([0.012, 0.040])))
     world.advance(hold(world, 60))

@@ -11,7 +11,6 @@ pytest.importorskip("mujoco")
 from horseshoe.sim.assembly.magnets import matrices
 from horseshoe.sim.assembly.perception import NoiseConfig, Perception, true_scene
 from horseshoe.sim.assembly.world import CHUNK, TICK, BatchWorld
-
 from tests.sim.conftest import hold, park
 
 N = 4

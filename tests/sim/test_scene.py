@@ -57,7 +57,9 @@ def test_a_reflected_tool_is_where_the_other_arms_tool_would_be(observer: SceneO
     np.testing.assert_allclose(image[..., :3, 3], tool[:, ::-1, :3, 3] * [-1, 1, 1], atol=1e-9)
 
 
-def test_the_observation_of_a_mirrored_cell_is_the_mirrored_observation(observer: SceneObserver, starts: Starts) -> None:
+def test_the_observation_of_a_mirrored_cell_is_the_mirrored_observation(
+    observer: SceneObserver, starts: Starts
+) -> None:
     plain = SceneObserver(observer.cell, observer.blueprint)
     plain._mirror_pair[:] = False  # nobody is shown a mirror image
     scene, assignment = scene_of(starts), some_assignments(observer, len(starts))

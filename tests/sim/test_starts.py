@@ -9,7 +9,6 @@ from horseshoe.sim.assembly import blueprint, cell
 from horseshoe.sim.assembly.scene import REACH
 from horseshoe.sim.assembly.starts import HOME, StartConfig, Starts, StartSampler, inverse_kinematics
 from horseshoe.sim.assembly.world import BatchWorld
-
 from tests.sim.conftest import hold
 
 ASSISTED = StartConfig(above=0.25, holding=0.35, joining=0.4, assisted=1.0)

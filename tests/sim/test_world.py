@@ -12,10 +12,11 @@ from horseshoe.sim.assembly import world as worlds
 from horseshoe.sim.assembly.scene import GRASP_HEIGHT, MIRROR_JOINTS
 from horseshoe.sim.assembly.starts import HOME, inverse_kinematics
 from horseshoe.sim.assembly.world import BatchWorld, PhysicsRange
-
 from tests.sim.conftest import FAR_BLOCK, hold, park
 
-VARIED = PhysicsRange(mass=(0.5, 2.0), size=(0.97, 1.03), pad_friction=(0.7, 1.3), servo_lag=(0.01, 0.08), magnet=(0.8, 1.2))
+VARIED = PhysicsRange(
+    mass=(0.5, 2.0), size=(0.97, 1.03), pad_friction=(0.7, 1.3), servo_lag=(0.01, 0.08), magnet=(0.8, 1.2)
+)
 
 
 def wave(world: BatchWorld, ticks: int, seed: int = 0) -> np.ndarray:
