@@ -69,7 +69,9 @@ class ArmNode(LifecycleNode):
             rate=parameter(self, "rate", 100.0, "Servo targets per second [Hz]; the policy's tick rate.", 100, 250),
             online_planning=parameter(self, "online_planning", False, "Stream in mode 6, gentler, for first runs."),
             limits=ServoLimits(speed=speed, acceleration=acceleration, tool_speed=tool_speed).slowed(share),
-            hold_after=parameter(self, "hold_after", 0.5, "Age of the newest command that makes the arm hold [s].", 0.05, 30),
+            hold_after=parameter(
+                self, "hold_after", 0.5, "Age of the newest command that makes the arm hold [s].", 0.05, 30
+            ),
             stop_after=parameter(self, "stop_after", 1.5, "Age of the newest command that stops the arm [s].", 0.1, 60),
             link_timeout=parameter(self, "link_timeout", 0.5, "Silence that counts as a broken link [s].", 0.05, 60),
             sensitivity=parameter(self, "collision_sensitivity", 3, "1 (insensitive) to 5.", 1, 5),
@@ -77,7 +79,12 @@ class ArmNode(LifecycleNode):
         self.home = np.array(parameter(self, "home", HOME, "Where ~/home goes [rad], six joints."))
         self.home_speed = parameter(self, "home_speed", 0.35, "Of the joint that turns furthest [rad/s].", 0.05, 1.5)
         self.guard_timeout = parameter(
-            self, "guard_timeout", 0.25, "Silence of the guard that stops the arm [s]; 0: no guard, for the bench only.", 0, 60
+            self,
+            "guard_timeout",
+            0.25,
+            "Silence of the guard that stops the arm [s]; 0: none.",
+            0,
+            60,
         )
         self.stale_command = parameter(self, "stale_command", 0.3, "Age at which a command is not taken [s].", 0.02, 60)
         self.driver = make_driver(self.settings)
@@ -290,7 +297,9 @@ class ArmNode(LifecycleNode):
             if arm.phase is Phase.STREAMING:
                 silence = time.monotonic() - self._guard_seen
                 if self.guard_timeout and silence > self.guard_timeout:
-                    self.driver.stop(f"the guard has been silent for {silence:.2f} s. To do: start it again, then clear")
+                    self.driver.stop(
+                        f"the guard has been silent for {silence:.2f} s. To do: start it again, then clear"
+                    )
                 if tick % 10 == 0 and (n := self.count_publishers(self._command_topic)) > 1:
                     self.driver.stop(f"{n} nodes send commands. To do: end all but one, then clear")
             tick += 1

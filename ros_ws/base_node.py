@@ -36,7 +36,6 @@ ARMS = ("left", "right")
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
-
 def run(make: Callable[[], Any], args: Sequence[str] | None = None) -> int:
     """Run one node until SIGINT or SIGTERM, then close it while ROS is still up.
 

@@ -38,7 +38,9 @@ def up(system: str, arguments: tuple[str, ...], log: Path | None, show: bool) ->
             click.echo(f"{spec.full_name}: {spec.executable} {spec.parameters}")
         return
     if settings.viewer:
-        raise HorseshoeError("viewer: RViz is not in pip's ROS; with a ROS 2 installation use `ros2 launch`, or open the bag")
+        raise HorseshoeError(
+            "viewer: RViz is not in pip's ROS; with a ROS 2 installation use `ros2 launch`, or open the bag"
+        )
     if settings.record and Path(settings.record).exists():
         raise HorseshoeError(f"record: {settings.record} exists already; name a new folder")
     folder = log or Path("runs/up") / time.strftime("%Y%m%d-%H%M%S")
@@ -51,7 +53,10 @@ def up(system: str, arguments: tuple[str, ...], log: Path | None, show: bool) ->
     if name == "/operator" or not name:
         text = ENDS.get(code, f"the operator node ended with {code}")
     else:
-        text, code = f"{name} ended unexpectedly ({_how(code)}); see {folder}/{name.strip('/').replace('/', '_')}.log", 1
+        text, code = (
+            f"{name} ended unexpectedly ({_how(code)}); see {folder}/{name.strip('/').replace('/', '_')}.log",
+            1,
+        )
     # The operator ends first on purpose; a node that does not end well when asked to is worth a word.
     for node, each in codes.items():
         if each not in (0, None) and node not in (name, "/operator"):
@@ -86,7 +91,9 @@ class _Progress:
 
 @click.command()
 @click.argument("bag", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="HTML file  [default: report.html in the bag].")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="HTML file  [default: report.html in the bag]."
+)
 @click.option("--video", is_flag=True, help="Also draw what happened as a video (needs the sim extra).")
 def report(bag: Path, output: Path | None, video: bool) -> None:
     """Make an HTML page of a recorded run: tracking, delay, jitter, skew and outcomes.

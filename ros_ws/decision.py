@@ -48,7 +48,9 @@ class Decider:
         contract, file = self.policy.contract, self.policy.folder / contracts.FILE
         cell_, blueprint_ = cells.load(cell), blueprints.load(blueprint)
         if contract.blueprint != blueprint_.name:
-            raise ConfigurationError(file, "blueprint", f"is {contract.blueprint}, this cell assembles {blueprint_.name}")
+            raise ConfigurationError(
+                file, "blueprint", f"is {contract.blueprint}, this cell assembles {blueprint_.name}"
+            )
         if contract.robots != len(cell_.arms):
             raise ConfigurationError(file, "robots", f"is {contract.robots}, this cell has {len(cell_.arms)} arms")
         if contract.action.tick_rate != tick_rate:
@@ -58,7 +60,9 @@ class Decider:
         for name, limit in (("joint_lower", xarm6.JOINT_LOWER), ("joint_upper", xarm6.JOINT_UPPER)):
             beyond = np.array(getattr(contract.action, name)) - limit
             if ((beyond < -1e-6) if name == "joint_lower" else (beyond > 1e-6)).any():
-                raise ConfigurationError(file, f"action.{name}", f"goes beyond the xArm6's {limit.round(3).tolist()} rad")
+                raise ConfigurationError(
+                    file, f"action.{name}", f"goes beyond the xArm6's {limit.round(3).tolist()} rad"
+                )
         self.observer = SceneObserver(cell_, blueprint_)
         contracts.check_observation(contract, self.observer.fields, file)
         self.contract = contract

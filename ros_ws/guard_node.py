@@ -15,7 +15,20 @@ from std_msgs.msg import Header, String
 
 from horseshoe.hardware.arm_driver import ArmSnapshot, Phase
 from horseshoe.hardware.guard import Guard, GuardLimits
-from horseshoe.ros_ws.base_node import ARMS, ERROR, EVENT, LATCHED, OK, STREAM, WORLD, diagnostics, parameter, run, seconds, stamp
+from horseshoe.ros_ws.base_node import (
+    ARMS,
+    ERROR,
+    EVENT,
+    LATCHED,
+    OK,
+    STREAM,
+    WORLD,
+    diagnostics,
+    parameter,
+    run,
+    seconds,
+    stamp,
+)
 from horseshoe.sim.assembly import cell as cells
 
 MOVING = ("streaming", "stopping")
@@ -43,8 +56,12 @@ class GuardNode(Node):
         self._state: dict[str, str] = {}
         self.fault = ""
         for arm in ARMS:
-            self.create_subscription(JointState, f"/{arm}/joint_states", lambda m, a=arm: self._measured.update({a: m}), STREAM)
-            self.create_subscription(JointState, f"/{arm}/sent_joint_states", lambda m, a=arm: self._sent.update({a: m}), STREAM)
+            self.create_subscription(
+                JointState, f"/{arm}/joint_states", lambda m, a=arm: self._measured.update({a: m}), STREAM
+            )
+            self.create_subscription(
+                JointState, f"/{arm}/sent_joint_states", lambda m, a=arm: self._sent.update({a: m}), STREAM
+            )
             self.create_subscription(String, f"/{arm}/state", lambda m, a=arm: self._on_state(a, m.data), LATCHED)
         self._stop = self.create_publisher(String, "/stop", EVENT)
         self._heartbeat = self.create_publisher(Header, "~/heartbeat", EVENT)

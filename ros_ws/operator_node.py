@@ -55,7 +55,9 @@ class OperatorNode(Node):
         self._stop = self.create_publisher(String, "/stop", EVENT)
         self._progress = self.create_publisher(String, "~/progress", LATCHED)
         for arm in ARMS:
-            self.create_subscription(String, f"/{arm}/state", lambda m, a=arm: self._states.update({a: m.data}), LATCHED)
+            self.create_subscription(
+                String, f"/{arm}/state", lambda m, a=arm: self._states.update({a: m.data}), LATCHED
+            )
         self.create_subscription(String, "/world/outcome", self._on_outcome, EVENT)
         for name, event in (("start", self._started), ("end", self._ended)):
             self.create_service(Trigger, f"~/{name}", lambda _, response, e=event: self._set(e, response))

@@ -54,10 +54,19 @@ class PolicyNode(LifecycleNode):
         self._max_block_age = parameter(self, "max_block_age", 0.5, "Older block poses stop the arms [s].", 0.05, 60.0)
         self._max_joint_age = parameter(self, "max_joint_age", 0.2, "Older joint states stop the arms [s].", 0.02, 60.0)
         self._max_frozen = parameter(
-            self, "max_frozen", 1.0, "Time of bit-equal block poses that counts as a frozen camera [s]; 0: never.", 0.0, 60.0
+            self,
+            "max_frozen",
+            1.0,
+            "Time of bit-equal block poses that counts as a frozen camera [s]; 0: never.",
+            0.0,
+            60.0,
         )
-        self._needs_delay = parameter(self, "needs_delay", True, "Refuse to start before every arm's delay was measured.")
-        self._allow = parameter(self, "allow_out_of_contract", False, "Run although a delay is out of contract; logged.")
+        self._needs_delay = parameter(
+            self, "needs_delay", True, "Refuse to start before every arm's delay was measured."
+        )
+        self._allow = parameter(
+            self, "allow_out_of_contract", False, "Run although a delay is out of contract; logged."
+        )
         self.decider: Decider | None = None
         self._joints: dict[str, JointState] = {}
         self._states: dict[str, str] = {}
@@ -66,9 +75,13 @@ class PolicyNode(LifecycleNode):
         self._changed = 0.0  # when block poses last differed from the ones before
         self._decisions, self._active = 0, False
         for arm in ARMS:
-            self.create_subscription(JointState, f"/{arm}/joint_states", lambda m, arm=arm: self._joints.update({arm: m}), STREAM)
+            self.create_subscription(
+                JointState, f"/{arm}/joint_states", lambda m, arm=arm: self._joints.update({arm: m}), STREAM
+            )
             self.create_subscription(String, f"/{arm}/state", lambda m, arm=arm: self._on_state(arm, m.data), LATCHED)
-            self.create_subscription(Float64, f"/{arm}/delay", lambda m, arm=arm: self._delays.update({arm: m.data}), LATCHED)
+            self.create_subscription(
+                Float64, f"/{arm}/delay", lambda m, arm=arm: self._delays.update({arm: m.data}), LATCHED
+            )
         self.create_subscription(PoseArray, "/block_poses", self._on_blocks, STREAM)
         self._contract = self.create_publisher(String, "~/contract", LATCHED)
         self._timing = self.create_publisher(Float64MultiArray, "~/timing", EVENT)
@@ -176,7 +189,9 @@ class PolicyNode(LifecycleNode):
             if age > self._max_joint_age:
                 raise HorseshoeError(f"{arm} arm: joint states are {age:.2f} s old (limit {self._max_joint_age} s)")
         if block_age > self._max_block_age:
-            raise HorseshoeError(f"block poses are {block_age:.2f} s old (limit {self._max_block_age} s): see the camera")
+            raise HorseshoeError(
+                f"block poses are {block_age:.2f} s old (limit {self._max_block_age} s): see the camera"
+            )
         if self._active and self._max_frozen and time.monotonic() - self._changed > self._max_frozen:
             raise HorseshoeError(f"block poses have not changed for {self._max_frozen} s: the camera is frozen")
         joints = np.array([self._joints[arm].position for arm in ARMS])

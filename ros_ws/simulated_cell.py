@@ -1,4 +1,4 @@
-"""The cell in real time: one simulated world stepped by the clock, arms to be driven, cameras to be read. No ROS here."""
+"""The cell in real time: a simulated world stepped by the clock, arms to drive, cameras to read. No ROS here."""
 
 import json
 import logging
@@ -267,7 +267,10 @@ def _make_world(engine: str, cell: Any, blueprint: Any, physics: Any, seed: int)
 
 
 def _arm_states(state: Any) -> list[ArmState]:
-    return [ArmState(q, qd, float(opening)) for q, qd, opening in zip(state.q[0], state.qd[0], state.opening[0], strict=True)]
+    return [
+        ArmState(q, qd, float(opening))
+        for q, qd, opening in zip(state.q[0], state.qd[0], state.opening[0], strict=True)
+    ]
 
 
 def _scene(state: Any, targets: Array) -> Any:

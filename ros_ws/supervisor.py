@@ -1,5 +1,6 @@
 """Starting the node table as processes, watching them, ending them in order. No ROS in this process."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -126,7 +127,5 @@ class Supervisor:
 
     @staticmethod
     def _wait_for(process: "subprocess.Popen[bytes]", patience: float) -> None:
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)
-        except subprocess.TimeoutExpired:
-            pass

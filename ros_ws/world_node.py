@@ -33,7 +33,9 @@ class WorldNode(Node):
         super().__init__("world")
         engine = parameter(self, "engine", "mujoco", "Physics: mujoco or pybullet.")
         blueprint = parameter(self, "blueprint", "u_shape", "Name or file of what is assembled.")
-        policy = parameter(self, "policy", "", "Whose noise and physics to use, those it was trained with; may be empty.")
+        policy = parameter(
+            self, "policy", "", "Whose noise and physics to use, those it was trained with; may be empty."
+        )
         noise = parameter(self, "noise", 1.0, "Scale of the camera's noise and latency.", 0.0, 5.0)
         seed = parameter(self, "seed", 1, "Of scenes, physics and noise.", 0, 2**31)
         rate = parameter(self, "camera_rate", 30.0, "Block poses per second [Hz].", 1, 100)

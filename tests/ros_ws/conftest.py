@@ -1,0 +1,105 @@
+"""Policies that are quickly made and graphs of real nodes, shared by the tests of this room."""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from horseshoe import configuration, contract
+from horseshoe.action_path import ActionConfig
+from horseshoe.hardware import xarm6
+from horseshoe.sim.assembly.scene import FIELDS
+
+SEEN_JOINTS = slice(0, 6)  # joint_position is the first field
+
+
+def write_policy(folder: Path, rest: float = 0.0, nan: bool = False, horizon: float = 4.0, **changes: Any) -> Path:
+    """A linear policy that drives joint 1 of both arms towards `rest` [rad], as ONNX with a contract.
+
+    Args:
+        folder: to write.
+        rest: see above; mirrored arms go the other way.
+        nan: answer with NaN instead.
+        horizon: of an episode [s].
+        changes: of contract fields.
+    """
+    import onnx
+    from onnx import TensorProto, helper
+
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = np.zeros((FIELDS.size, 7), dtype=np.float32)
+    weights[0, 0] = -2.0
+    bias = np.zeros(7, dtype=np.float32)
+    bias[0], bias[6] = 2.0 * rest, np.nan if nan else 1.0
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["observation", "weights", "bias"], ["action"])],
+        "linear",
+        [helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["agents", FIELDS.size])],
+        [helper.make_tensor_value_info("action", TensorProto.FLOAT, ["agents", 7])],
+        [onnx.numpy_helper.from_array(weights, "weights"), onnx.numpy_helper.from_array(bias, "bias")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(folder / contract.WEIGHTS))
+    written = contract.Contract(
+        version=contract.VERSION,
+        env="horseshoe/UShape-v0",
+        blueprint="u_shape",
+        robots=2,
+        action=ActionConfig(tuple(xarm6.JOINT_LOWER.tolist()), tuple(xarm6.JOINT_UPPER.tolist())),
+        observation=contract.observation_fields(FIELDS),
+        delay=(0.0, 0.2),
+        environment={"task": {"horizon": horizon}, "physics": {"servo_lag": [0.01, 0.08]}},
+        training={},
+        revision="test",
+        weights_sha256=contract.sha256(folder / contract.WEIGHTS),
+    )
+    configuration.save_yaml({**configuration.dump(written), **changes}, folder / contract.FILE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def domain() -> int:
+    """A ROS domain and a pair of loopback addresses that no other run on this machine uses."""
+    return random.SystemRandom().randrange(1, 100)
+
+
+@pytest.fixture(scope="session")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy that moves joint 1 by half a radian."""
+    return write_policy(tmp_path_factory.mktemp("policy"), rest=0.5)
+
+
+@pytest.fixture
+def start_up(domain: int, tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+    """Start `horseshoe up bimanual_assembly` with more arguments; ended after the test if it still runs."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> "subprocess.Popen[str]":
+        ips = [f"left_ip:=127.1.{domain}.1", f"right_ip:=127.1.{domain}.2"]
+        command = [
+            sys.executable,
+            "-m",
+            "horseshoe",
+            "up",
+            "bimanual_assembly",
+            *ips,
+            *arguments,
+            "--log",
+            str(tmp_path / "log"),
+        ]
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
+        process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+        started.append(process)
+        return process
+
+    yield start  # type: ignore[misc]
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=60)
