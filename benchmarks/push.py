@@ -1,4 +1,4 @@
-"""Proof of the planner: 50 goals kept for evaluation, six robots, one core. Writes a line per plan, resumes where it stopped.
+"""Proof of the planner: 50 goals kept for evaluation, six robots, one core. Resumes where it stopped.
 
     python benchmarks/push.py --out results/push_planner.json
     python benchmarks/push.py --goals unseen --robots 4 --count 20 --out results/push_unseen.json

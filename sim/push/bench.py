@@ -95,7 +95,11 @@ def _cpu(run: Callable[[], Any]) -> float:
 
 def run(out: Path, seconds: float) -> dict[str, Any]:
     """Measure everything; writes push.json and push.png into a folder."""
-    result: dict[str, Any] = {"unit": "substeps per second of CPU time, one thread, 64 x 64 grid", "world": {}, "taichi": {}}
+    result: dict[str, Any] = {
+        "unit": "substeps per second of CPU time, one thread, 64 x 64 grid",
+        "world": {},
+        "taichi": {},
+    }
     with tqdm(total=15, desc="bench push") as bar:
         for particles in (1000, 4000):
             result["world"][str(particles)] = rates(particles, 6, seconds)
@@ -129,6 +133,8 @@ def _plot(result: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     for axes, (name, cost) in zip(figure.subplots(1, 3), result["growth"].items(), strict=True):
         axes.plot([float(value) for value in cost], list(cost.values()), "o-")
-        axes.set(xlabel="decisions" if name == "steps" else name, ylabel="CPU s per rollout with gradients", ylim=(0, None))
+        axes.set(
+            xlabel="decisions" if name == "steps" else name, ylabel="CPU s per rollout with gradients", ylim=(0, None)
+        )
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)

@@ -35,6 +35,7 @@ loss = ti.field(ti.f32, (), needs_grad=True)
 
 @ti.kernel
 def p2g(s: ti.i32):
+    """Particles to grid."""
     for p in range(N):
         base = ti.cast(x[s, p] / DX - 0.5, ti.i32)
         f = x[s, p] / DX - ti.cast(base, ti.f32)
@@ -56,6 +57,7 @@ def p2g(s: ti.i32):
 
 @ti.kernel
 def grid(s: ti.i32):
+    """Friction and robots."""
     for i, j in ti.ndrange(CELLS, CELLS):
         if m_in[s, i, j] > 0.0:
             a = p_in[s, i, j] / m_in[s, i, j]
@@ -78,6 +80,7 @@ def grid(s: ti.i32):
 
 @ti.kernel
 def g2p(s: ti.i32):
+    """Grid to particles."""
     for p in range(N):
         base = ti.cast(x[s, p] / DX - 0.5, ti.i32)
         f = x[s, p] / DX - ti.cast(base, ti.f32)
@@ -95,12 +98,14 @@ def g2p(s: ti.i32):
 
 @ti.kernel
 def compute_loss():
+    """Squared distance to a point."""
     for p in range(N):
         d = x[STEPS, p] - ti.Vector([0.8, 0.7])
         loss[None] += d.dot(d)
 
 
 def forward():
+    """All substeps."""
     p_in.fill(0.0)
     m_in.fill(0.0)
     for s in range(STEPS):
@@ -110,6 +115,7 @@ def forward():
 
 
 def both():
+    """All substeps, forward and backward."""
     forward()
     loss[None] = 0.0
     compute_loss()
@@ -124,6 +130,7 @@ def both():
 
 
 def rate(run):
+    """Substeps per second, the best of several runs."""
     run()
     best = 0.0
     began = time.perf_counter()
@@ -138,7 +145,9 @@ def rate(run):
 
 side = np.sqrt(N * VOLUME)
 angle = np.arange(ROBOTS) / ROBOTS * 2 * np.pi
-x.from_numpy(np.repeat((SIDE / 2 + side * (np.random.default_rng(0).random((1, N, 2)) - 0.5)), STEPS + 1, 0).astype("f4"))
+x.from_numpy(
+    np.repeat((SIDE / 2 + side * (np.random.default_rng(0).random((1, N, 2)) - 0.5)), STEPS + 1, 0).astype("f4")
+)
 F.from_numpy(np.tile(np.eye(2, dtype="f4"), (STEPS + 1, N, 1, 1)))
 out = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 robot_x.from_numpy((SIDE / 2 + (0.7 * side + RADIUS) * out).astype("f4"))

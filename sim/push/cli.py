@@ -9,14 +9,18 @@ from horseshoe.errors import HorseshoeError
 
 
 @click.command()
-@click.option("--goal", default="wide", show_default=True, help="Goal set (its name or YAML file), or a PNG to push into.")
+@click.option(
+    "--goal", default="wide", show_default=True, help="Goal set (its name or YAML file), or a PNG to push into."
+)
 @click.option("--shape", default="box", show_default=True, help="With a PNG goal: the object.")
 @click.option("--robots", default="6", show_default=True, help="Number of robots; for a dataset also several: 3,4,6.")
 @click.option("--seed", default=0, show_default=True, help="Which goal of the set; the first one of a dataset.")
 @click.option("--held-out", is_flag=True, help="Take the goal from those kept for evaluation.")
 @click.option("--iterations", default=60, show_default=True, help="Most gradient steps.")
 @click.option("--horizon", type=int, help="Receding horizon: plan anew after this many decisions.")
-@click.option("--out", type=click.Path(path_type=Path), help="Picture (.png), animation (.gif, .mp4) or dataset folder.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Picture (.png), animation (.gif, .mp4) or dataset folder."
+)
 @click.option("--dataset", type=int, help="Make a dataset of this many plans.")
 @click.option("--jobs", default=1, show_default=True, help="Processes for a dataset.")
 @click.option("--executor", type=click.Choice(["processes", "ray"]), default="processes", show_default=True)

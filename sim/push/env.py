@@ -49,7 +49,7 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
     """Batched scenes. Observation: see `tokens.tokens`. Action: velocity of each robot in its own frame over the top
     speed, shape (num_envs, robots, 2). The reward is the team's; `info["robot_reward"]` adds each robot's contact term.
 
-    Scene k of a run with seed s is the k-th of that seed's sequence, so two runs with the same seed meet the same scenes.
+    Scene k of a run with seed s is the k-th of that seed's sequence, so equal seeds meet equal scenes.
     A scene that ends is replaced in the same step; `info["final_info"]` has what it ended with.
     """
 

@@ -1,4 +1,4 @@
-"""What the planner minimises, as kernels that warp differentiates: goal terms on the last positions, contact all along."""
+"""What the planner minimises, as kernels that warp differentiates: goal terms in the end, contact all along."""
 
 from typing import Any
 
@@ -21,11 +21,14 @@ WEIGHTS = {"match": 1.0, "density": 0.3, "signed_distance": 1.0, "contact": 0.01
 
 @wp.func
 def spline(f: float):
+    """As in `mpm.py`, whose module keeps no adjoints."""
     return wp.vec3(0.5 * (1.5 - f) * (1.5 - f), 0.75 - (f - 1.0) * (f - 1.0), 0.5 * (f - 0.5) * (f - 0.5))
 
 
 @wp.kernel
-def match(t: int, x: wp.array3d(dtype=wp.vec2), goal: wp.array2d(dtype=wp.vec2), scale: float, loss: wp.array(dtype=float)):
+def match(
+    t: int, x: wp.array3d(dtype=wp.vec2), goal: wp.array2d(dtype=wp.vec2), scale: float, loss: wp.array(dtype=float)
+):
     """Squared distance of each particle from its place in the goal."""
     s, p = wp.tid()
     d = x[t, s, p] - goal[s, p]
@@ -34,9 +37,14 @@ def match(t: int, x: wp.array3d(dtype=wp.vec2), goal: wp.array2d(dtype=wp.vec2),
 
 @wp.kernel
 def signed_distance(
-    t: int, x: wp.array3d(dtype=wp.vec2), field: wp.array3d(dtype=float), dx: float, scale: float, loss: wp.array(dtype=float)
+    t: int,
+    x: wp.array3d(dtype=wp.vec2),
+    field: wp.array3d(dtype=float),
+    dx: float,
+    scale: float,
+    loss: wp.array(dtype=float),
 ):
-    """Squared distance of particles outside the goal from its rim; the field holds signed distances at the nodes [m]."""
+    """Squared distance of particles outside the goal from its rim; the field has signed distances at the nodes [m]."""
     s, p = wp.tid()
     q = x[t, s, p] / dx
     n = field.shape[1]
@@ -62,7 +70,12 @@ def splat(t: int, x: wp.array3d(dtype=wp.vec2), dx: float, share: float, covered
 
 
 @wp.kernel
-def density(covered: wp.array3d(dtype=float), goal: wp.array3d(dtype=float), scale: wp.array(dtype=float), loss: wp.array(dtype=float)):
+def density(
+    covered: wp.array3d(dtype=float),
+    goal: wp.array3d(dtype=float),
+    scale: wp.array(dtype=float),
+    loss: wp.array(dtype=float),
+):
     """Squared difference of coverage."""
     s, i, j = wp.tid()
     d = covered[s, i, j] - goal[s, i, j]
@@ -72,14 +85,19 @@ def density(covered: wp.array3d(dtype=float), goal: wp.array3d(dtype=float), sca
 
 @wp.kernel
 def contact(
-    every: int, x: wp.array3d(dtype=wp.vec2), robots: wp.array3d(dtype=wp.vec2), reach: float, scale: float, loss: wp.array(dtype=float)
+    every: int,
+    x: wp.array3d(dtype=wp.vec2),
+    robots: wp.array3d(dtype=wp.vec2),
+    reach: float,
+    scale: float,
+    loss: wp.array(dtype=float),
 ):
     """Squared distance from each robot's rim to the object; the nearest particle at the time."""
     k, s, r = wp.tid()
     t = (k + 1) * every
     at = robots[t, s, r]
-    nearest = int(0)
-    best = float(1.0e9)
+    nearest = 0
+    best = 1.0e9
     for p in range(x.shape[2]):
         d = x[t, s, p] - at
         dd = wp.dot(d, d)
@@ -122,7 +140,9 @@ class Loss:
         per_particle = 1.0 / (self._n * LENGTH**2)
         loss = wp.zeros(shape[0], dtype=float, requires_grad=True)
         wp.launch(match, shape, [t, x, self._goal, WEIGHTS["match"] * per_particle, loss])
-        wp.launch(signed_distance, shape, [t, x, self._field, config.dx, WEIGHTS["signed_distance"] * per_particle, loss])
+        wp.launch(
+            signed_distance, shape, [t, x, self._field, config.dx, WEIGHTS["signed_distance"] * per_particle, loss]
+        )
         self._covered.zero_()
         wp.launch(splat, shape, [t, x, config.dx, self._area / self._n / config.dx**2, self._covered])
         wp.launch(density, self._covered.shape, [self._covered, self._covered_goal, self._scale, loss])

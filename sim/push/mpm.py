@@ -57,6 +57,7 @@ def ramp(z: float, width: float):
 
 @wp.func
 def d_ramp(z: float, width: float):
+    """Slope of `ramp`."""
     return wp.clamp(z / width, 0.0, 1.0)
 
 
@@ -68,11 +69,13 @@ def cell(x: float, g: Grid):
 
 @wp.func
 def spline(f: float):
+    """Weights of the three nodes along one axis (quadratic B-spline)."""
     return wp.vec3(0.5 * (1.5 - f) * (1.5 - f), 0.75 - (f - 1.0) * (f - 1.0), 0.5 * (f - 0.5) * (f - 0.5))
 
 
 @wp.func
 def d_spline(f: float):
+    """Slopes of `spline`."""
     return wp.vec3(f - 1.5, 2.0 - 2.0 * f, f - 0.5)
 
 
@@ -325,6 +328,7 @@ def push_adjoint(v: wp.vec2, node: wp.vec2, robot: wp.vec2, robot_v: wp.vec2, g:
 
 @wp.func
 def near(node: wp.vec2, robot: wp.vec2, g: Grid):
+    """Whether a robot reaches a node."""
     d = node - robot
     reach = g.robot_radius + 0.5 * g.contact_width
     return wp.dot(d, d) < reach * reach
@@ -347,6 +351,7 @@ def wall(v: wp.vec2, i: int, j: int, n: int):
 
 @wp.func
 def wall_adjoint(v: wp.vec2, i: int, j: int, n: int, b: wp.vec2):
+    """Adjoint of the velocity before `wall`."""
     x, y = b[0], b[1]
     if i <= MARGIN:
         x *= d_ramp(v[0], RAMP_SPEED)

@@ -1,4 +1,4 @@
-"""The planner: a first plan by geometry, then gradient descent on the robots' velocities through the soft-body world."""
+"""The planner: a first plan by geometry, then gradient descent on the robots' velocities through the world."""
 
 import time
 from collections.abc import Callable
@@ -133,9 +133,7 @@ def plan(
     return replace(best, seconds=time.perf_counter() - began)
 
 
-def replan(
-    scene: Scene, config: PushConfig, settings: PlannerConfig, seed: int, every: int, rounds: int = 8
-) -> Plan:
+def replan(scene: Scene, config: PushConfig, settings: PlannerConfig, seed: int, every: int, rounds: int = 8) -> Plan:
     """Receding horizon: plan, act for some decisions, look where the object went, plan anew.
 
     Args:
@@ -178,9 +176,7 @@ def replan(
         if history[-1] >= settings.good_enough or len(ahead) <= every:
             break
     seconds = time.perf_counter() - began
-    return Plan(
-        np.concatenate(actions), np.concatenate(body), np.concatenate(robots), history[-1], history, seconds
-    )
+    return Plan(np.concatenate(actions), np.concatenate(body), np.concatenate(robots), history[-1], history, seconds)
 
 
 def _candidates(scene: Scene, goal: Array, config: PushConfig, count: int, rng: np.random.Generator) -> Array:

@@ -1,4 +1,4 @@
-"""Disc robots as kernels: speed limit, keeping apart, walls. Warp differentiates these (few launches per control step)."""
+"""Disc robots as kernels: speed limit, keeping apart, walls. Few launches per decision; warp differentiates them."""
 
 import warp as wp
 
@@ -7,7 +7,7 @@ from horseshoe.sim.push.mpm import RAMP_SPEED
 Velocities = wp.array(dtype=wp.vec2, ndim=4)  # [step, stage, scene, robot]
 Positions = wp.array(dtype=wp.vec2, ndim=3)  # [step, scene, robot]
 
-SWEEPS = 4  # Jacobi sweeps over pairs; each halves what is left of a pair's approach
+SWEEPS = 8  # Jacobi sweeps over pairs; each halves what is left of a pair's approach, more or less in a jam
 
 
 @wp.func
@@ -32,7 +32,9 @@ def limit(t: int, actions: Positions, top_speed: float, v: Velocities):
 
 
 @wp.kernel
-def keep_apart(t: int, stage: int, x: Positions, robots: int, radius: float, low: float, high: float, period: float, v: Velocities):
+def keep_apart(
+    t: int, stage: int, x: Positions, robots: int, radius: float, low: float, high: float, period: float, v: Velocities
+):
     """A pair closes its gap, and a robot the gap to a wall, by no more than there is in one control period."""
     s, r = wp.tid()
     own_x = x[t, s, r]
@@ -43,7 +45,8 @@ def keep_apart(t: int, stage: int, x: Positions, robots: int, radius: float, low
             d = own_x - x[t, s, k]
             dist = wp.length(d) + 1.0e-6
             n = d / dist
-            allowed = (dist - 2.0 * radius) / period
+            gap = dist - 2.0 * radius
+            allowed = (gap + wp.min(gap, 0.0)) / period  # an overlap is undone twice as fast as it came
             excess = -wp.dot(own - v[t, stage, s, k], n) - allowed
             change += 0.5 * ramp(excess, RAMP_SPEED) * n
     out = own + change
@@ -54,6 +57,7 @@ def keep_apart(t: int, stage: int, x: Positions, robots: int, radius: float, low
 
 @wp.kernel
 def move(t: int, last: int, period: float, top_speed: float, v: Velocities, x: Positions, sent: Positions):
+    """Carry out what is left of the wanted velocities."""
     s, r = wp.tid()
     u = top_speed * shorten(v[t, last, s, r] / top_speed)
     sent[t, s, r] = u

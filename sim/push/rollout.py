@@ -1,7 +1,7 @@
 """Kernels that run `mpm.py` over a control step, forward and backward: fused per scene (CPU) or per stage (CUDA).
 
 Work buffers consist of blocks, each with the `steps + 1` states and `steps` grids of one control step, flattened as
-[block, step, scene, item]. The state at the start of every control step is kept for the whole rollout (the checkpoints);
+[block, step, scene, item]. The state at the start of every control step is kept for the whole rollout (checkpoints);
 what the blocks no longer hold is recomputed when the rollout runs backward.
 """
 
@@ -10,7 +10,7 @@ import warp as wp
 from horseshoe.sim.push import mpm
 from horseshoe.sim.push.mpm import Body, Grid
 
-# Warp's default flags hold back LLVM's vectoriser (slp-recursion-max-depth); without that these kernels are 20 % faster.
+# Warp's default flags hold back LLVM's vectoriser (slp-recursion-max-depth); without it these kernels are 20 % faster.
 FLAGS = "-march=native -mllvm=-inline-threshold=9000 -mllvm=-inline-cold-callsite-threshold=3000"
 wp.set_module_options({"enable_backward": False, "cpu_compiler_flags": FLAGS})
 
@@ -45,6 +45,8 @@ class Robots:
 
 @wp.struct
 class Size:
+    """Counts."""
+
     scenes: int
     particles: int
     steps: int  # substeps of a control step
@@ -52,6 +54,7 @@ class Size:
 
 @wp.func
 def copy(a: State, i: int, b: State, j: int):
+    """Copy one particle."""
     b.x[j] = a.x[i]
     b.v[j] = a.v[i]
     b.C[j] = a.C[i]
@@ -60,6 +63,7 @@ def copy(a: State, i: int, b: State, j: int):
 
 @wp.func
 def to_grid(w: State, k: int, k_next: int, body: Body, g: Grid, q: wp.array(dtype=wp.vec3), first: int):
+    """A particle's new strain, and its mass and momentum to the grid."""
     C = w.C[k]
     e = mpm.flow(mpm.strain(C, w.e[k], g.dt), body)
     w.e[k_next] = e
@@ -68,8 +72,16 @@ def to_grid(w: State, k: int, k_next: int, body: Body, g: Grid, q: wp.array(dtyp
 
 @wp.func
 def from_grid(
-    w: State, k: int, k_next: int, g: Grid, u: wp.array(dtype=wp.vec2), first: int, broken: wp.array(dtype=wp.int32), s: int
+    w: State,
+    k: int,
+    k_next: int,
+    g: Grid,
+    u: wp.array(dtype=wp.vec2),
+    first: int,
+    broken: wp.array(dtype=wp.int32),
+    s: int,
 ):
+    """A particle's new velocity and position."""
     v, C = mpm.gather(w.x[k], g, u, first)
     limit = 0.5 * g.dx / g.dt
     if not (wp.dot(v, v) < limit * limit):  # written so that NaN is caught too
@@ -88,6 +100,7 @@ def from_grid_adjoint(
     w: State, k: int, bar: State, p: int, g: Grid,
     u: wp.array(dtype=wp.vec2), first: int, u_bar: wp.array(dtype=wp.vec2), first_bar: int,
 ):  # fmt: skip
+    """Backward over `from_grid`."""
     v_bar = bar.v[p] + g.dt * bar.x[p]
     bar.x[p] = bar.x[p] + mpm.gather_adjoint(w.x[k], v_bar, bar.C[p], g, u, first, u_bar, first_bar)
 
@@ -96,6 +109,7 @@ def from_grid_adjoint(
 def to_grid_adjoint(
     w: State, k: int, k_next: int, bar: State, p: int, body: Body, g: Grid, q_bar: wp.array(dtype=wp.vec3), first: int
 ):
+    """Backward over `to_grid`."""
     C, e_new = w.C[k], w.e[k_next]
     A = mpm.affine(C, e_new, body, g)
     x_bar, v_bar, A_bar = mpm.scatter_adjoint(w.x[k], w.v[k], A, body.mass, g, q_bar, first)
@@ -111,7 +125,8 @@ def to_grid_adjoint(
 
 @wp.kernel
 def advance(
-    t: int, block: int, size: Size, g: Grid, bodies: wp.array(dtype=Body), kept: State, w: State, nodes: Nodes, robots: Robots,
+    t: int, block: int, size: Size, g: Grid, bodies: wp.array(dtype=Body), kept: State, w: State, nodes: Nodes,
+    robots: Robots,
     broken: wp.array(dtype=wp.int32),
 ):  # fmt: skip
     """From checkpoint t to checkpoint t + 1; leaves every substep in a block of the work buffers."""
@@ -141,11 +156,18 @@ def advance(
         for i in range(low_i, high_i + 3):
             for j in range(low_j, high_j + 3):
                 k = first + i * g.n + j
-                nodes.u[k] = mpm.node_velocity(nodes.q[k], i, j, tau, body, g, robots.x, robots.v, first_robot, robots.n)
+                nodes.u[k] = mpm.node_velocity(
+                    nodes.q[k], i, j, tau, body, g, robots.x, robots.v, first_robot, robots.n
+                )
         for p in range(N):
             from_grid(w, a + p, b + p, g, nodes.u, first, broken, s)
     for p in range(N):
-        copy(w, ((block * (size.steps + 1) + size.steps) * size.scenes + s) * N + p, kept, ((t + 1) * size.scenes + s) * N + p)
+        copy(
+            w,
+            ((block * (size.steps + 1) + size.steps) * size.scenes + s) * N + p,
+            kept,
+            ((t + 1) * size.scenes + s) * N + p,
+        )
 
 
 @wp.kernel
@@ -190,11 +212,13 @@ def advance_adjoint(
 
 @wp.kernel
 def copy_states(a: State, i: int, b: State, j: int):
+    """Copy a range of particles."""
     copy(a, i + wp.tid(), b, j + wp.tid())
 
 
 @wp.kernel
 def particles_to_grid(step: int, size: Size, g: Grid, bodies: wp.array(dtype=Body), w: State, nodes: Nodes):
+    """One substep, first stage."""
     s, p = wp.tid()
     k = step * size.scenes + s
     N = size.particles
@@ -203,6 +227,7 @@ def particles_to_grid(step: int, size: Size, g: Grid, bodies: wp.array(dtype=Bod
 
 @wp.kernel
 def update_nodes(t: int, step: int, size: Size, g: Grid, bodies: wp.array(dtype=Body), nodes: Nodes, robots: Robots):
+    """One substep, second stage."""
     s, i, j = wp.tid()
     k = (step * size.scenes + s) * g.n * g.n + i * g.n + j
     first_robot = (t * size.scenes + s) * robots.n
@@ -212,6 +237,7 @@ def update_nodes(t: int, step: int, size: Size, g: Grid, bodies: wp.array(dtype=
 
 @wp.kernel
 def grid_to_particles(step: int, size: Size, g: Grid, w: State, nodes: Nodes, broken: wp.array(dtype=wp.int32)):
+    """One substep, third stage."""
     s, p = wp.tid()
     k = step * size.scenes + s
     N = size.particles
@@ -220,16 +246,19 @@ def grid_to_particles(step: int, size: Size, g: Grid, w: State, nodes: Nodes, br
 
 @wp.kernel
 def add(x_bar: wp.array(dtype=wp.vec2), first: int, bar: State):
+    """Add what the loss says about positions."""
     bar.x[wp.tid()] = bar.x[wp.tid()] + x_bar[first + wp.tid()]
 
 
 @wp.kernel
 def add_back(bar: State, x_bar: wp.array(dtype=wp.vec2)):
+    """Hand on the adjoint of the starting positions."""
     x_bar[wp.tid()] = x_bar[wp.tid()] + bar.x[wp.tid()]
 
 
 @wp.kernel
 def grid_to_particles_adjoint(step: int, size: Size, g: Grid, w: State, nodes: Nodes, bar: State, nodes_bar: Nodes):
+    """Backward over the third stage."""
     s, p = wp.tid()
     k = step * size.scenes + s
     N = size.particles
@@ -241,6 +270,7 @@ def update_nodes_adjoint(
     t: int, step: int, size: Size, g: Grid, bodies: wp.array(dtype=Body), nodes: Nodes, robots: Robots,
     nodes_bar: Nodes, robots_bar: Robots,
 ):  # fmt: skip
+    """Backward over the second stage."""
     s, i, j = wp.tid()
     first_robot = (t * size.scenes + s) * robots.n
     k = i * g.n + j
@@ -255,9 +285,8 @@ def update_nodes_adjoint(
 def particles_to_grid_adjoint(
     step: int, size: Size, g: Grid, bodies: wp.array(dtype=Body), w: State, bar: State, nodes_bar: Nodes
 ):
+    """Backward over the first stage."""
     s, p = wp.tid()
     k = step * size.scenes + s
     N = size.particles
-    to_grid_adjoint(
-        w, k * N + p, (k + size.scenes) * N + p, bar, s * N + p, bodies[s], g, nodes_bar.q, s * g.n * g.n
-    )
+    to_grid_adjoint(w, k * N + p, (k + size.scenes) * N + p, bar, s * N + p, bodies[s], g, nodes_bar.q, s * g.n * g.n)

@@ -1,7 +1,8 @@
 """What a robot sees: tokens in its own frame. Plain numpy, so that the same code serves simulation and robots.
 
 A robot's frame has its origin in the robot and its x axis towards the centre of the object; so a policy meets the same
-numbers however the scene is turned in the arena. Lengths are in units of `SCALE`, velocities in shares of the top speed.
+numbers however the scene is turned in the arena. Lengths are in units of `SCALE`, velocities over the top
+speed.
 """
 
 from typing import Any

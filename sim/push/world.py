@@ -131,7 +131,7 @@ class PushWorld:
                 raise HorseshoeError(f"{name}: expected shape {(len(index), count, 2)}, got {value.shape}")
             check_inside(value, name, config, config.robot_radius if name == "robots" else 0.0)
         gap = np.linalg.norm(r[:, :, None] - r[:, None], axis=-1) + 10.0 * np.eye(self.n_robots)
-        closest = 0.97 * 2 * config.robot_radius  # what the world itself lets them be pressed together
+        closest = 0.95 * 2 * config.robot_radius  # what the world itself lets them be pressed together
         if (gap < closest).any():
             k, i, j = np.argwhere(gap < closest)[0]
             message = f"robots {i + 1} and {j + 1} overlap at the start: {gap[k, i, j]:.3f} m apart"
@@ -253,7 +253,20 @@ class PushWorld:
     def _advance_adjoint(self, t: int, x_bar: Any, bar: Any, nodes_bar: Any, robots_bar: Any) -> None:
         size, grid, bodies, work, nodes = self._size, self._grid, self._bodies, self._work, self._nodes
         if self.fused:
-            inputs = [t, t % self._blocks, size, grid, bodies, work, nodes, self._robots, x_bar, bar, nodes_bar, robots_bar]
+            inputs = [
+                t,
+                t % self._blocks,
+                size,
+                grid,
+                bodies,
+                work,
+                nodes,
+                self._robots,
+                x_bar,
+                bar,
+                nodes_bar,
+                robots_bar,
+            ]
             self._launch(kernels.advance_adjoint, self.scenes, inputs)
             return
         count = self.scenes * self.n_particles
@@ -261,7 +274,11 @@ class PushWorld:
         self._launch(kernels.add, count, [x_bar, (t + 1) * count, bar])
         for step in reversed(range(size.steps)):
             nodes_bar.u.zero_()
-            self._launch(kernels.grid_to_particles_adjoint, by_particle, [step, size, grid, work, nodes, bar, nodes_bar])
+            self._launch(
+                kernels.grid_to_particles_adjoint, by_particle, [step, size, grid, work, nodes, bar, nodes_bar]
+            )
             self._launch(kernels.update_nodes_adjoint, by_node,
                          [t, step, size, grid, bodies, nodes, self._robots, nodes_bar, robots_bar])  # fmt: skip
-            self._launch(kernels.particles_to_grid_adjoint, by_particle, [step, size, grid, bodies, work, bar, nodes_bar])
+            self._launch(
+                kernels.particles_to_grid_adjoint, by_particle, [step, size, grid, bodies, work, bar, nodes_bar]
+            )

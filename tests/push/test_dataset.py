@@ -30,7 +30,9 @@ def test_every_scene_is_kept_or_counted_as_failed(made):
         assert shard["actions"].shape == shard["robots"].shape == shard["velocities"].shape == (steps, 4, 2)
         assert shard["particles"].shape == (steps, dataset.SHOWN, 2)
         first = slice(shard["offsets"][0], shard["offsets"][1])
-        np.testing.assert_allclose(np.diff(shard["robots"][first], axis=0), shard["actions"][first][:-1] * 0.02, atol=1e-5)
+        np.testing.assert_allclose(
+            np.diff(shard["robots"][first], axis=0), shard["actions"][first][:-1] * 0.02, atol=1e-5
+        )
 
 
 def test_a_finished_dataset_is_not_made_again_and_a_corrupt_shard_is(made, monkeypatch):
@@ -47,7 +49,9 @@ def test_a_finished_dataset_is_not_made_again_and_a_corrupt_shard_is(made, monke
     monkeypatch.setattr(dataset, "_pool", lambda executor, jobs: _Done(done))
     assert dataset.make(folder, 2, RECIPE)["totals"]["corrupt"] == 1
     with np.load(shard) as again:
-        assert {key: value.shape for key, value in again.items()} == {k: v.shape for k, v in next(dataset.read(folder)).items()}
+        assert {key: value.shape for key, value in again.items()} == {
+            k: v.shape for k, v in next(dataset.read(folder)).items()
+        }
     new = json.loads((folder / "manifest.json").read_text())["shards"]["shard-00000.npz"]
     assert new["sha256"] == manifest["shards"]["shard-00000.npz"]["sha256"]  # planning is deterministic
 

@@ -97,7 +97,9 @@ def test_an_empty_a_full_and_a_broken_goal_image_are_refused(tmp_path):
 
 def test_a_goal_outside_the_arena_or_of_another_size_is_refused():
     box = shapes.particles("box", 256)
-    with pytest.raises(HorseshoeError, match=r"goal: .* m is outside the arena: x and y must be within \[0\.060, 1\.220\]"):
+    with pytest.raises(
+        HorseshoeError, match=r"goal: .* m is outside the arena: x and y must be within \[0\.060, 1\.220\]"
+    ):
         scenes.custom("box", box + 1.2, shapes.area("box"), 0, 3, CONFIG)
     with pytest.raises(HorseshoeError, match=r"3\.00 times that of the box"):
         scenes.custom("box", box + 0.6, 3 * shapes.area("box"), 0, 3, CONFIG)
