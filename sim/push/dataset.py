@@ -1,9 +1,9 @@
 """Expert rollouts for learning: planned in parallel, written as shards with a manifest, resumable after a kill.
 
 A shard is an .npz without pickles. Plans lie one after another; `offsets` (k + 1,) says where plan i begins and ends:
-`robots`, `velocities`, `actions` (steps, r, 2), `particles` (steps, p, 2); one row per plan: `goals`
-(k, p, 2), `scores`, `seeds`. Rows are the state before a decision and the decision taken; lengths in m, velocities over the top speed,
-in arena axes.
+`robots`, `velocities`, `actions` (steps, r, 2), `particles` (steps, p, 2); one row per plan: `goals` (k, p, 2),
+`scores`, `seeds`. Rows are the state before a decision and the decision taken; lengths in m, velocities over the top
+speed, in arena axes.
 """
 
 import hashlib

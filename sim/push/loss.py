@@ -1,9 +1,10 @@
+# mypy: ignore-errors
 """What the planner minimises, as kernels that warp differentiates: goal terms in the end, contact all along."""
 
 from typing import Any
 
 import numpy as np
-import warp as wp
+import warp as wp  # noqa: TID253 (a module of kernels)
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
