@@ -67,7 +67,7 @@ def animation(path: Path, plan: "Plan", scene: "Scene", config: PushConfig) -> N
     Raises:
         HorseshoeError: another suffix.
     """
-    import imageio
+    import imageio.v2 as imageio
 
     if path.suffix not in (".gif", ".mp4"):
         raise HorseshoeError(f"animation {path}: the suffix must be .gif or .mp4")

@@ -207,16 +207,19 @@ def _descend(
     loss = Loss(config, goal[None], scene.area, steps, robots)
     actions = wp.array(best.actions[:, None].astype(np.float32), dtype=wp.vec2, requires_grad=True)
     value = best.actions.copy()
-    mean, square = np.zeros_like(value), np.zeros_like(value)
-    since = 0
-    for k in range(1, settings.iterations - len(best.history) + 1):
+    mean, square, k = np.zeros_like(value), np.zeros_like(value), 0
+    rate, lowest, anchor, worse, since = settings.rate, np.inf, value, 0, 0
+    while len(best.history) < settings.iterations:
         if best.score >= settings.good_enough or since >= settings.patience:
             break
         with wp.Tape() as tape:
             world.rollout(actions, tape)
             total = loss(world)
         particles = world.particles.numpy()[:, 0].astype(float)
-        reached = 0.0 if world.exploded[0] else float(score(particles[-1]))
+        exploded = bool(world.exploded[0])
+        if exploded:  # the mark stays until a reset
+            world.reset(scene.start[None], scene.robots[None], [scene.area], [scene.material])
+        reached = 0.0 if exploded else float(score(particles[-1]))
         since += 1
         if reached > best.score:
             since = 0 if reached > best.score + 0.003 else since
@@ -225,12 +228,22 @@ def _descend(
         best.history.append(best.score)
         if progress is not None:
             progress(len(best.history), best.score)
+        if exploded or total.numpy()[0] > lowest:
+            worse += 1
+        else:
+            lowest, anchor, worse = float(total.numpy()[0]), value.copy(), 0
+        if worse == 5:  # too bold: back to the best and on with smaller steps
+            value, mean, square, k, worse, rate = anchor, np.zeros_like(value), np.zeros_like(value), 0, 0, rate / 2
+            actions.assign(value[:, None].astype(np.float32))
+            continue
+        k += 1
         tape.backward(grads={total: wp.array(np.ones(1, np.float32))})
         slope = np.nan_to_num(actions.grad.numpy()[:, 0].astype(float))
         tape.zero()
         slope /= max(1e-12, np.sqrt((slope**2).mean()))  # so that the units of the loss do not matter to Adam
         mean, square = 0.8 * mean + 0.2 * slope, 0.95 * square + 0.05 * slope**2
-        value = value - settings.rate * (mean / (1 - 0.8**k)) / (np.sqrt(square / (1 - 0.95**k)) + 1e-2)
+        # a large epsilon: what hardly matters shall hardly change
+        value = value - rate * (mean / (1 - 0.8**k)) / (np.sqrt(square / (1 - 0.95**k)) + 0.3)
         value = np.clip(value, -1.2, 1.2)
         actions.assign(value[:, None].astype(np.float32))
     return best

