@@ -70,6 +70,12 @@ def domain() -> int:
 
 
 @pytest.fixture(scope="session")
+def make_policy(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`write_policy` into a folder of its own."""
+    return lambda **settings: write_policy(tmp_path_factory.mktemp("policy"), **settings)
+
+
+@pytest.fixture(scope="session")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy that moves joint 1 by half a radian."""
     return write_policy(tmp_path_factory.mktemp("policy"), rest=0.5)
