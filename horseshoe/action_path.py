@@ -7,8 +7,8 @@ The delay sits behind the integration: a policy that sees its commanded target c
 whose actions are themselves held back overshoots.
 """
 
-from dataclasses import dataclass, field
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -83,9 +83,6 @@ class ActionPath:
         n_envs: environments side by side.
         n_arms: arms in each.
         jacobian: maps joints (..., 6) to the tool's geometric Jacobian (..., 6, 6), for the tool speed limit.
-
-    Attributes:
-        target: commanded joints and opening, before the delay [rad, m], shape (n_envs, n_arms, 7).
     """
 
     def __init__(self, config: ActionConfig, n_envs: int, n_arms: int, jacobian: Jacobian) -> None:
@@ -105,6 +102,7 @@ class ActionPath:
 
     @property
     def target(self) -> Array:
+        """Commanded joints and opening, before the delay [rad, m], shape (n_envs, n_arms, 7)."""
         return self._history[0]
 
     @property

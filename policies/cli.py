@@ -13,11 +13,15 @@ EVALUATION_SEED = 10_000
 
 @click.command()
 @click.argument("task")
-@click.option("--run", type=click.Path(path_type=Path), help="Run folder; runs/<task>-<architecture>-<seed> without it.")
+@click.option(
+    "--run", type=click.Path(path_type=Path), help="Run folder; runs/<task>-<architecture>-<seed> without it."
+)
 @click.option("--seed", type=int, help="Of everything; the same seed trains the same policy.")
 @click.option("--architecture", type=click.Choice(["mlp", "attention"]), help="Of the actor.")
 @click.option("--decisions", type=int, help="How many decisions (of a whole cell) to train for.")
-@click.option("--from", "initial", type=click.Path(exists=True, path_type=Path), help="Checkpoint to start a new run from.")
+@click.option(
+    "--from", "initial", type=click.Path(exists=True, path_type=Path), help="Checkpoint to start a new run from."
+)
 @click.option("--threads", type=int, default=2, show_default=True, help="Cores to use.")
 def train(
     task: str,
@@ -97,7 +101,9 @@ def _delay(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("--episodes", type=click.IntRange(1, 1_000_000), default=200, show_default=True)
 @click.option("--seed", type=int, default=EVALUATION_SEED, show_default=True, help="Not one that training used.")
 @click.option("--engine", default="mujoco", show_default=True, help="mujoco, or pybullet, the engine no training saw.")
-@click.option("--noise", type=float, default=1.0, show_default=True, help="Scale of the contract's sensor and action noise.")
+@click.option(
+    "--noise", type=float, default=1.0, show_default=True, help="Scale of the contract's sensor and action noise."
+)
 @click.option("--delay", callback=_delay, help="Transport delay [s], one value or LOW:HIGH; the contract's without it.")
 @click.option("--record", type=click.Path(path_type=Path), help="Video (mp4 or gif) of the first episodes.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the summary as JSON.")

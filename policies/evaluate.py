@@ -58,11 +58,12 @@ class Evaluation:
     def table(self) -> str:
         """The summary for people."""
         s = self.summary()
-        lines = [
-            f"success      {s['success_rate']:7.1%}   [{s['ci95'][0]:.1%}, {s['ci95'][1]:.1%}] of {s['episodes']} episodes",
-        ]
+        low, high = s["ci95"]
+        lines = [f"success      {s['success_rate']:7.1%}   [{low:.1%}, {high:.1%}] of {s['episodes']} episodes"]
         if s["time_to_success_median"] is not None:
-            times = f"{s['time_to_success_median']:.1f} s median, {s['time_to_success_p95']:.1f} s at the 95th percentile"
+            times = (
+                f"{s['time_to_success_median']:.1f} s median, {s['time_to_success_p95']:.1f} s at the 95th percentile"
+            )
             lines.append(f"time         {times}")
         lines += [f"{name:<12} {count:7d}" for name, count in sorted(s["failures"].items(), key=lambda x: -x[1])]
         return "\n".join(lines)

@@ -30,7 +30,11 @@ class _Deterministic(nn.Module):
 def _revision() -> str:
     try:
         described = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return described.stdout.strip()
     except (OSError, subprocess.CalledProcessError):

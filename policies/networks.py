@@ -5,6 +5,7 @@ the network, so that what is exported is what was trained.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -43,7 +44,7 @@ class Normaliser(nn.Module):
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
     """Linear layers of the given sizes, each followed by ELU."""
     layers: list[nn.Module] = []
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), nn.ELU()]
     return nn.Sequential(*layers)
 

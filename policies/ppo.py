@@ -171,8 +171,8 @@ def save(model: PPO, progress: _Progress, folder: Path) -> None:
     arrays["last_obs"] = model._last_obs  # type: ignore[assignment]
     arrays["last_starts"] = model._last_episode_starts.astype(np.float32)  # type: ignore[union-attr]
     arrays["torch_rng"] = torch.get_rng_state().numpy()
-    arrays["numpy_rng"] = np.asarray(np.random.get_state()[1])  # SB3 shuffles minibatches with NumPy's global state
-    arrays["numpy_rng_position"] = np.asarray(np.random.get_state()[2])
+    _, keys, position, *_ = np.random.get_state()  # noqa: NPY002 (SB3 shuffles minibatches with it)
+    arrays["numpy_rng"], arrays["numpy_rng_position"] = np.asarray(keys), np.asarray(position)
     state = {
         "timesteps": model.num_timesteps,
         "n_updates": model._n_updates,
@@ -217,7 +217,7 @@ def _restore(model: PPO, file: Path) -> dict[str, Any]:
     model._last_episode_starts = arrays["last_starts"].astype(bool)
     model.num_timesteps, model._n_updates = state["timesteps"], state["n_updates"]
     torch.set_rng_state(torch.from_numpy(arrays["torch_rng"]))
-    np.random.set_state(("MT19937", arrays["numpy_rng"], int(arrays["numpy_rng_position"]), 0, 0.0))
+    np.random.set_state(("MT19937", arrays["numpy_rng"], int(arrays["numpy_rng_position"]), 0, 0.0))  # noqa: NPY002
     return state
 
 

@@ -147,7 +147,9 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
             HorseshoeError: actions of a wrong shape or with NaN; nothing has moved then.
         """
         actions = np.asarray(actions, dtype=np.float64)
-        noise = self.rng.normal(0, 1, (self.num_envs, self.n_arms, 7)) * self.config.noise.action * self.perception.scale
+        noise = (
+            self.rng.normal(0, 1, (self.num_envs, self.n_arms, 7)) * self.config.noise.action * self.perception.scale
+        )
         noise[..., 6] = 0.0
         wanted = np.clip(actions, -1, 1) if actions.shape == noise.shape else actions
         moved = self.observer.unmirror(wanted + noise, self.assignment) if wanted.shape == noise.shape else wanted
@@ -158,9 +160,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
             self.recorder.capture()
         state = self.world.state()
         late = self.steps >= np.where(self.whole, self._whole_horizon, self._assisted_horizon)
-        terms, outcome = self.task.judge(
-            state, self.path.target, wanted, self.assignment, self.world.diverged, late
-        )
+        terms, outcome = self.task.judge(state, self.path.target, wanted, self.assignment, self.world.diverged, late)
         arm_reward = sum(self._scales[name] * value for name, value in terms.items())
         arm_reward = np.where(np.isfinite(arm_reward), arm_reward, 0.0)
         done = outcome > 0

@@ -68,7 +68,10 @@ _SHAPES: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("capsule", "0.046", "0 0 0.075 0.0535 -0.2845 0.075"),
         ("capsule", "0.044", "0.0535 -0.2845 0 0.0535 -0.2845 0.075"),
     ),
-    "link3": (("capsule", "0.042", "0 0 0.06 0.0775 0.02 0.06"), ("capsule", "0.042", "0.0775 0.02 0.06 0.0775 0.13 0")),
+    "link3": (
+        ("capsule", "0.042", "0 0 0.06 0.0775 0.02 0.06"),
+        ("capsule", "0.042", "0.0775 0.02 0.06 0.0775 0.13 0"),
+    ),
     "link4": (("capsule", "0.042", "0 0 -0.13 0 0.02 0"), ("capsule", "0.04", "0 0 0 0 0.045 0")),
     "link5": (("capsule", "0.037", "0 0 0 0 0.02 0.01"), ("capsule", "0.037", "0.02 0.03 0 0.076 0.03 0")),
     "link6": (("cylinder", "0.037", "0 0 -0.026 0 0 0"),),
@@ -87,10 +90,11 @@ def _gripper(arm: str, physics: Physics, bits: str) -> str:
         fingers += f"""
         <body name="{arm}_finger_{side}" pos="0 {sign * xarm6.GRIPPER_STROKE / 2:.6g} 0.162">
           <inertial pos="0 {sign * 0.01} -0.02" mass="0.08" diaginertia="3e-5 3e-5 1e-5"/>
-          <joint name="{arm}_slide_{side}" type="slide" axis="0 {-sign * tilt_y:.6g} {tilt_z:.6g}" range="0 {FINGER_TRAVEL:.6g}"
-            armature="0.3" damping="2"/>
-          <geom name="{arm}_pad_{side}" type="box" size="0.013 0.006 0.016" pos="0 {sign * 0.006} -0.016" mass="0" class="pad"
-            friction="{physics.pad_friction:.6g} 0.02 0.0001" contype="{_PAD}" conaffinity="{_PAD | _BLOCK | _TABLE}"/>
+          <joint name="{arm}_slide_{side}" type="slide" axis="0 {-sign * tilt_y:.6g} {tilt_z:.6g}"
+            range="0 {FINGER_TRAVEL:.6g}" armature="0.3" damping="2"/>
+          <geom name="{arm}_pad_{side}" type="box" size="0.013 0.006 0.016" pos="0 {sign * 0.006} -0.016" mass="0"
+            class="pad" friction="{physics.pad_friction:.6g} 0.02 0.0001"
+            contype="{_PAD}" conaffinity="{_PAD | _BLOCK | _TABLE}"/>
           <geom type="box" size="0.012 0.007 0.018" pos="0 {sign * 0.014} -0.05" mass="0" {bits}/>
         </body>"""
     return f"""
@@ -156,7 +160,8 @@ def cell_xml(cell: Cell, blueprint: Blueprint, physics: Physics | None = None) -
         arms += _arm(arm.name, arm.position, arm.yaw, physics, bit, _LEFT + _RIGHT - bit)
         actuators += _actuators(arm.name, physics) + "\n    "
         couplings += (
-            f'<joint joint1="{arm.name}_slide_l" joint2="{arm.name}_slide_r" polycoef="0 1 0 0 0" solref="0.01 1"/>\n    '
+            f'<joint joint1="{arm.name}_slide_l" joint2="{arm.name}_slide_r" '
+            'polycoef="0 1 0 0 0" solref="0.01 1"/>\n    '
         )
         scale = math.cos(FINGER_TILT)
         tendons += (
@@ -188,14 +193,15 @@ def cell_xml(cell: Cell, blueprint: Blueprint, physics: Physics | None = None) -
         # With an anchor (a point of body 2), the position in relpose is where that point belongs in body 1.
         socket, anchor = (blueprint.magnet_position[m] * physics.size for m in (s, a))
         welds += (
-            f"<weld body1={quoteattr(first)} body2={quoteattr(second)} relpose=\"{_vec(socket)} {_vec(quat)}\" "
+            f'<weld body1={quoteattr(first)} body2={quoteattr(second)} relpose="{_vec(socket)} {_vec(quat)}" '
             f'anchor="{_vec(anchor)}" active="false" solref="0.02 1" solimp="0.95 0.95 0.001"/>\n    '
         )
     left, right = (arm.name for arm in cell.arms)
-    # Net contact forces that behaviour constraints look at: arm against arm, hand against table, each arm on each block.
-    sensors += f'<contact name="arms" subtree1="{left}_base" subtree2="{right}_base" data="force" reduce="netforce" num="1"/>\n    '
+    # Net contact forces that behaviour constraints look at: arm against arm, each arm against the table.
+    force = 'data="force" reduce="netforce" num="1"'
+    sensors += f'<contact name="arms" subtree1="{left}_base" subtree2="{right}_base" {force}/>\n    '
     for arm in (left, right):
-        sensors += f'<contact name="{arm}_table" subtree1="{arm}_base" geom2="table" data="force" reduce="netforce" num="1"/>\n    '
+        sensors += f'<contact name="{arm}_table" subtree1="{arm}_base" geom2="table" {force}/>\n    '
     half_x, half_y = cell.table.size[0] / 2, cell.table.size[1] / 2
     return f"""<mujoco model="horseshoe_{blueprint.name}">
   <compiler angle="radian" autolimits="true" balanceinertia="true"/>
@@ -204,9 +210,15 @@ def cell_xml(cell: Cell, blueprint: Blueprint, physics: Physics | None = None) -
   </option>
   <size memory="4M"/>
   <visual><global offwidth="1280" offheight="960"/><headlight ambient="0.35 0.35 0.35" diffuse="0.5 0.5 0.5"/>
-    <map znear="0.01"/></visual>
-  <asset><texture type="skybox" builtin="gradient" rgb1="0.95 0.96 0.98" rgb2="0.7 0.75 0.82" width="64" height="64"/></asset>
-  <default><default class="pad"><geom rgba="0.15 0.15 0.17 1" solref="0.02 1" solimp="0.98 0.995 0.001" condim="3"/></default></default>
+    <quality offsamples="0" shadowsize="1024" numslices="16" numstacks="8"/><map znear="0.01"/></visual>
+  <asset>
+    <texture type="skybox" builtin="gradient" rgb1="0.95 0.96 0.98" rgb2="0.7 0.75 0.82" width="64" height="64"/>
+  </asset>
+  <default>
+    <default class="pad">
+      <geom rgba="0.15 0.15 0.17 1" solref="0.02 1" solimp="0.98 0.995 0.001" condim="3"/>
+    </default>
+  </default>
   <worldbody>
     <light pos="0.3 -0.6 1.8" dir="-0.15 0.3 -1" castshadow="true"/>
     <geom name="table" type="plane" size="{half_x} {half_y} 0.1" pos="0 0 {cell.table.height}" rgba="0.78 0.72 0.62 1"

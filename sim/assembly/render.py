@@ -74,11 +74,15 @@ def renderer(world: BatchWorld) -> Any:
     """A function from (state vector, environment) to an image, by MuJoCo if it can draw here."""
     import mujoco
 
-    if "MUJOCO_GL" not in os.environ and not os.environ.get("DISPLAY"):
-        os.environ["MUJOCO_GL"] = os.environ["PYOPENGL_PLATFORM"] = "egl"
     try:
+        if "MUJOCO_GL" not in os.environ and not os.environ.get("DISPLAY"):
+            # MuJoCo reads MUJOCO_GL when it is imported, which is long ago.
+            from mujoco.egl import GLContext
+            from mujoco.rendering.classic import gl_context
+
+            gl_context.GLContext = GLContext
         view = mujoco.Renderer(world.models[0], HEIGHT, WIDTH)
-    except Exception as error:  # noqa: BLE001  the GL stacks raise anything from ImportError to bare RuntimeError
+    except Exception as error:  # GL stacks raise anything from ImportError to a bare RuntimeError
         log.warning("No EGL here (%s): drawing with matplotlib. For real pictures: apt install libegl1", error)
         return _Sketch(world)
     camera = mujoco.MjvCamera()

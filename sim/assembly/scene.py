@@ -147,7 +147,8 @@ class SceneObserver:
         """How far the accepted block of pairs (n, K) is from its place.
 
         Returns:
-            Translation still to go, world [m], (n, K, 3); rotation still to go in the block's joined frame (n, K, 3, 3).
+            Translation still to go, world [m], (n, K, 3); rotation still to go, in the block's joined frame,
+            (n, K, 3, 3).
         """
         bp, rows = self.blueprint, np.arange(len(pair))[:, None]
         _, socket, accepted = np.moveaxis(bp.pairs[pair], -1, 0)

@@ -113,7 +113,7 @@ class StartSampler:
         self.observer = SceneObserver(cell, blueprint)
 
     def sample(self, rng: np.random.Generator, n: int, config: StartConfig) -> Starts:
-        """n start states."""
+        """N start states."""
         kept: list[Starts] = []
         while sum(map(len, kept)) < n:
             batch, ok = self._draw(rng, max(n // 4, 64), config)
@@ -235,7 +235,9 @@ class StartSampler:
         if how != "above":
             centre[:, 2] += np.where(rng.random(len(index)) < 0.5, 0.0, rng.uniform(0.0, 0.1, len(index)))
         base_pose = np.linalg.inv(self.cell.base_poses[r])
-        lift = GRASP_HEIGHT + (rng.uniform(0.03, 0.15, len(index)) if how == "above" else rng.uniform(-0.004, 0.008, len(index)))
+        lift = GRASP_HEIGHT + (
+            rng.uniform(0.03, 0.15, len(index)) if how == "above" else rng.uniform(-0.004, 0.008, len(index))
+        )
         aside = rng.uniform(-0.03, 0.03, (len(index), 2)) if how == "above" else np.zeros((len(index), 2))
         tool = centre + np.concatenate([aside, lift[:, None]], 1)
         place = tool @ base_pose[:3, :3].T + base_pose[:3, 3]
