@@ -48,9 +48,9 @@ def record(env: Any, actions: np.ndarray) -> list[tuple[Any, ...]]:
 
     class Tap:
         @staticmethod
-        def rollout(models: Any, data: Any, state: np.ndarray, control: np.ndarray, **kwargs: Any) -> None:
-            chunks.append((list(models), state.copy(), control.copy()))
-            rollout(models, data, state, control, **kwargs)
+        def rollout(models: Any, data: Any, initial: np.ndarray, control: np.ndarray, **kwargs: Any) -> None:
+            chunks.append((list(models), initial.copy(), control.copy()))
+            rollout(models, data, initial, control, **kwargs)
 
     world._rollout = Tap
     try:

@@ -166,7 +166,7 @@ def test_a_latch_without_the_pose_is_no_success() -> None:
 def test_a_block_that_flies_off_ends_the_episode_as_a_failure() -> None:
     env = quiet(2)
     place(env, [0.05, 0.05])
-    env.world._state[1, 1 + 16 : 1 + 19] = [0.2, 0.0, 0.7]  # the base, thrown up
+    env.world._state[1, 1 + 16 : 1 + 19] = [0.2, 0.0, 1.0]  # the base, thrown up
     _, _, terminated, truncated, info = env.step(np.zeros((2, 2, 7)))
     assert [OUTCOMES[o] for o in info["outcome"]] == ["running", "flew_off"]
     assert terminated.tolist() == [False, True]
