@@ -319,7 +319,10 @@ class ArmDriver:
             now = time.monotonic()
             if self._phase is Phase.STREAMING and self._stream.overdue(now):
                 self._set_phase(Phase.STOPPING, "no commands arrive. To do: look for what should send them, then clear")
-            target = self._stream.next_target(now, late, stopping=self._phase is Phase.STOPPING)
+            if self._unanswered:
+                target = self._stream.repeat()
+            else:
+                target = self._stream.next_target(now, late, stopping=self._phase is Phase.STOPPING)
         if self.settings.online_planning:
             limits = self._stream.limiter.limits
             code = self._api.set_servo_angle(angle=target.tolist(), speed=limits.speed, mvacc=limits.acceleration)

@@ -90,7 +90,7 @@ class ArmSpec:
 
 def spec_of(settings: ArmSettings) -> ArmSpec:
     """The spec of an arm driven with `settings`."""
-    s = settings.limits
+    s = settings.limits.at_rate(settings.rate)
     return ArmSpec(
         xarm6.JOINT_NAMES, s.lower, s.upper, s.speed, s.acceleration, s.tool_speed, settings.rate, xarm6.GRIPPER_STROKE
     )

@@ -27,7 +27,7 @@ def emulate(arms: tuple[str, ...], quiet: bool) -> None:
       horseshoe emulate
       horseshoe emulate --arm left
       unshare -Urn sh -c 'ip link set lo up && horseshoe emulate'    # without root
-    """  # noqa: D301
+    """
     from horseshoe.hardware.emulator import Controller, ControllerServer, KinematicArm
 
     with ExitStack() as stack:
@@ -59,7 +59,7 @@ def bench_control(seconds: float, rate: float, output: Path | None) -> None:
     Examples:
       horseshoe bench control
       horseshoe bench control --seconds 10 --output control.json
-    """  # noqa: D301
+    """
     run = source("control").run
     logging.getLogger("horseshoe").setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", "1")

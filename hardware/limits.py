@@ -8,9 +8,10 @@ from horseshoe.hardware import xarm6
 from horseshoe.hardware.kinematics import tool_jacobian
 from horseshoe.hardware.xarm6 import Array
 
-# The firmware averages speed over a window nobody documents, in which a late packet makes a stream look faster than it
-# is. Streaming at 80 % of each speed leaves room for one late packet in six.
+# The firmware averages speed over a window nobody documents (docs/emulator.md), in which one late packet makes a stream
+# look faster than it is: at 250 Hz by a sixth, at lower rates by more.
 DEFAULT_SHARE = 0.8
+SPEED_WINDOW = 0.02  # [s]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,13 @@ class ServoLimits:
     def slowed(self, share: float) -> "ServoLimits":
         """The same limits with both speeds multiplied by `share` of (0, 1]; stopping stays as quick."""
         return replace(self, speed=self.speed * share, tool_speed=self.tool_speed * share)
+
+    def at_rate(self, rate: float) -> "ServoLimits":
+        """These limits, with speeds low enough that one late packet in a stream of `rate` [Hz] raises no error."""
+        packets = SPEED_WINDOW * rate
+        share = packets / (packets + 1.2)  # one more packet than usual in the window, and a little for rounding
+        speed = min(self.speed, share * xarm6.MAX_JOINT_SPEED)
+        return replace(self, speed=speed, tool_speed=min(self.tool_speed, share * xarm6.MAX_TOOL_SPEED))
 
 
 def clip(values: Array, lower: Array | float, upper: Array | float) -> Array:

@@ -19,7 +19,8 @@ class ServoStream:
 
     def __init__(self, settings: ArmSettings) -> None:
         self._settings = settings
-        self.limiter = Limiter(settings.limits, 1.0 / settings.rate)
+        self._limits = settings.limits.at_rate(settings.rate)
+        self.limiter = Limiter(self._limits, 1.0 / settings.rate)
         self.begin(np.zeros(6), 0.0)
 
     def begin(self, q: Array, now: float) -> None:
@@ -42,6 +43,13 @@ class ServoStream:
         """Whether the stream stands still."""
         return not self.limiter.v.any()
 
+    def repeat(self) -> Array:
+        """The last target again [rad], shape (6,), while nobody answers: the arm stands, and what was sent may still
+        arrive all at once.
+        """
+        self.limiter.reset(self.limiter.q)
+        return self.limiter.q.copy()
+
     def next_target(self, now: float, late: int, stopping: bool) -> Array:
         """The target of this tick.
 
@@ -55,7 +63,7 @@ class ServoStream:
         """
         settings = self._settings
         share = min(1.0, FIRST_SHARE + (1.0 - FIRST_SHARE) * (now - self._began) / settings.ramp)
-        self.limiter.limits = settings.limits if share == 1.0 else settings.limits.slowed(share)
+        self.limiter.limits = self._limits if share == 1.0 else self._limits.slowed(share)
         self.holding = self._commanded and now - self._command_time > settings.hold_after
         if stopping or self.holding:
             return self.limiter.brake()

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from horseshoe.hardware import xarm6
+from horseshoe.hardware import limits, xarm6
 from horseshoe.hardware.kinematics import tool_position
 from horseshoe.hardware.limits import follow
 from horseshoe.hardware.xarm6 import Array
 
 DT = 1.0 / xarm6.SERVO_RATE
 BRAKE_DECELERATION = 3 * xarm6.MAX_JOINT_ACCELERATION  # [rad/s^2], mechanical brakes at an e-stop; a guess
-SPEED_WINDOW = 5  # servo cycles over which C24 and C60 average; a guess
+SPEED_WINDOW = round(limits.SPEED_WINDOW / DT)  # servo cycles over which C24 and C60 average; a guess
 
 
 @dataclass

@@ -120,6 +120,33 @@ def test_late_ticks_skip_targets_instead_of_sending_faster() -> None:
     assert np.allclose(rest[-1], plan[-1])
 
 
+def test_unanswered_targets_are_repeated_so_that_a_burst_of_them_is_no_jump() -> None:
+    stream = ServoStream(ArmSettings("left", "127.0.0.1"))
+    stream.begin(HOME, 0.0)
+    stream.take(HOME + 0.002 * np.arange(1, 51)[:, None], 5.0)
+    moving = [stream.next_target(5.0 + DT * i, 0, stopping=False) for i in range(20)]
+    assert all(np.array_equal(stream.repeat(), moving[-1]) for _ in range(5))
+    again = stream.next_target(5.2, 0, stopping=False)
+    assert np.abs(again - moving[-1]).max() <= stream.limiter.limits.acceleration * DT * DT + 1e-9
+
+
+@pytest.mark.parametrize("rate", [100.0, 150.0, 250.0])
+def test_one_late_packet_at_full_speed_raises_no_error(rate: float) -> None:
+    limits = ServoLimits(speed=xarm6.MAX_JOINT_SPEED).at_rate(rate)
+    controller = controller_in_servo_mode()
+    every, now = 1 / rate, 0.0
+    target = HOME.copy()
+    for packet in range(1, 100):
+        arrival = packet * every + (0.9 * every if packet % 10 == 0 else 0.0)
+        while now < arrival:
+            controller.tick()
+            now += DT
+        target = target + np.array([0, 0, 0, 0, 0, limits.speed * every]) * (1 if packet < 60 else -1)
+        controller.servo(target)
+    assert controller.error == 0
+    assert controller.speeds.peak_joint_speed > 0.6 * xarm6.MAX_JOINT_SPEED
+
+
 def test_streaming_starts_slowly() -> None:
     settings = ArmSettings("left", "127.0.0.1", ramp=1.0)
     stream = ServoStream(settings)
