@@ -1,14 +1,19 @@
 """Two xArm6 assemble blocks: `ros2 launch horseshoe bimanual_assembly.launch.py robot:=emulated`.
 
-The nodes are those of `horseshoe.ros_ws.node_table`; `horseshoe up bimanual_assembly` starts the same ones. The operator
-node does all lifecycle transitions, so none happens here. When any node ends, all end: no arm moves without its guard.
+The nodes are those of `horseshoe.ros_ws.node_table`; `horseshoe up bimanual_assembly` starts the same. The operator node
+does all lifecycle transitions, so none happens here. When any node ends, all end.
 """
 
 from dataclasses import fields
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, OpaqueFunction, RegisterEventHandler
-from launch.actions import SetEnvironmentVariable
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.events.process import ProcessExited
@@ -19,6 +24,7 @@ from horseshoe import configuration
 from horseshoe.ros_ws import node_table
 from horseshoe.ros_ws.urdf import cell_urdf
 from horseshoe.sim.assembly import cell as cells
+from launch import LaunchContext, LaunchDescription
 
 
 def _text(default):

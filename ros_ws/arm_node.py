@@ -44,6 +44,7 @@ from horseshoe.ros_ws.base_node import (
 
 HOME = [0.0, -0.35, -0.9, 0.0, 1.25, 0.0]  # tool down, 25 cm above the table [rad]
 WIGGLE, WIGGLE_TIME, WIGGLE_PERIOD = 0.06, 2.4, 0.8  # [rad] of the last joint, [s], [s]
+WIGGLE_SAMPLES = 150  # measurements that are needed to tell the delay
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -237,8 +238,11 @@ class ArmNode(LifecycleNode):
 
         def wiggle() -> None:
             start, ticks = time.monotonic(), int(0.2 * self.settings.rate)
-            while (t := time.monotonic() - start) < WIGGLE_TIME:
-                ahead = np.clip(t + np.arange(ticks) / self.settings.rate, 0.0, WIGGLE_TIME)
+            enough, end = self.driver.log.measurements + WIGGLE_SAMPLES, WIGGLE_TIME
+            while (t := time.monotonic() - start) < end:
+                if t > end - 0.2 and self.driver.log.measurements < enough and end < 10 * WIGGLE_TIME:
+                    end += WIGGLE_PERIOD  # this machine was busy elsewhere
+                ahead = np.clip(t + np.arange(ticks) / self.settings.rate, 0.0, end)
                 targets = np.tile(begin.sent, (ticks, 1))
                 targets[:, 5] += WIGGLE / 2 * (1 - np.cos(2 * np.pi * ahead / WIGGLE_PERIOD))
                 self.driver.send(targets)

@@ -1,5 +1,6 @@
 """Commands of the ROS room."""
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -30,7 +31,7 @@ def up(system: str, arguments: tuple[str, ...], log: Path | None, show: bool) ->
       horseshoe up bimanual_assembly
       horseshoe up bimanual_assembly robot:=emulated engine:=pybullet episodes:=5 record:=runs/bag
       horseshoe up bimanual_assembly robot:=real left_ip:=192.168.1.201 right_ip:=192.168.1.202 speed:=0.25
-    """  # noqa: D301
+    """
     settings = node_table.parse(list(arguments))
     table = node_table.nodes(settings)
     if show:
@@ -59,7 +60,7 @@ def up(system: str, arguments: tuple[str, ...], log: Path | None, show: bool) ->
         )
     # The operator ends first on purpose; a node that does not end well when asked to is worth a word.
     for node, each in codes.items():
-        if each not in (0, None) and node not in (name, "/operator"):
+        if each not in (0, -signal.SIGINT) and node not in (name, "/operator"):  # -SIGINT: asked to end while starting
             text += f"; {node} ended with {_how(each)}"
     if text:
         click.echo(text, err=True)
@@ -102,7 +103,7 @@ def report(bag: Path, output: Path | None, video: bool) -> None:
     Examples:
       horseshoe report runs/bag
       horseshoe report runs/bag --video
-    """  # noqa: D301
+    """
     from horseshoe.ros_ws.report import write_report
 
     click.echo(f"wrote {write_report(bag, output or bag / 'report.html', video)}")

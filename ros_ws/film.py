@@ -1,4 +1,4 @@
-"""A video of a recorded run, drawn from measured joints and block poses; the same for every engine and for real arms."""
+"""A video of a recorded run, drawn from measured joints and block poses, for every engine and for real arms."""
 
 from pathlib import Path
 

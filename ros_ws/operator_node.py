@@ -19,7 +19,7 @@ import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.node import Node
-from std_msgs.msg import String
+from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 from horseshoe.errors import HorseshoeError
@@ -49,15 +49,20 @@ class OperatorNode(Node):
         self.exit_code: int | None = None
         self.outcomes: list[dict[str, Any]] = []
         self._states: dict[str, str] = {}
+        self._measured_delays: dict[str, float] = {}
         self._outcome: dict[str, Any] | None = None
         self._started, self._ended, self._closing = threading.Event(), threading.Event(), threading.Event()
-        self._clients: dict[str, Any] = {}
+        self._callers: dict[str, Any] = {}
         self._stop = self.create_publisher(String, "/stop", EVENT)
         self._progress = self.create_publisher(String, "~/progress", LATCHED)
         for arm in ARMS:
             self.create_subscription(
                 String, f"/{arm}/state", lambda m, a=arm: self._states.update({a: m.data}), LATCHED
             )
+            self.create_subscription(
+                Float64, f"/{arm}/delay", lambda m, a=arm: self._measured_delays.update({a: m.data}), LATCHED
+            )
+        self.create_subscription(String, "/policy/state", lambda m: self._states.update(policy=m.data), LATCHED)
         self.create_subscription(String, "/world/outcome", self._on_outcome, EVENT)
         for name, event in (("start", self._started), ("end", self._ended)):
             self.create_service(Trigger, f"~/{name}", lambda _, response, e=event: self._set(e, response))
@@ -75,6 +80,7 @@ class OperatorNode(Node):
     # --- steps --------------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        code = FAULT
         try:
             self._bring_up()
             number = 0
@@ -84,17 +90,15 @@ class OperatorNode(Node):
             self._shut_down()
             good = sum(o["name"] == "success" for o in self.outcomes)
             self._say(f"finished: {good} of {len(self.outcomes)} episodes successful")
-            self.exit_code = DONE
+            code = DONE
         except _Closed:
             pass
         except HorseshoeError as error:
+            code = REFUSED if isinstance(error, _Refused) else FAULT
             self._stop.publish(String(data=f"the operator node: {error}"))
             self._say(f"stopped: {error}", bad=True)
-            self.exit_code = REFUSED if isinstance(error, _Refused) else FAULT
-        except Exception:
-            self._stop.publish(String(data="the operator node failed"))
-            self.exit_code = FAULT
-            raise
+        finally:
+            self.exit_code = code
 
     def _bring_up(self) -> None:
         if self._simulated:
@@ -122,7 +126,7 @@ class OperatorNode(Node):
         if number == 1 and self._delays:
             for arm in ARMS:  # one after the other, so that nothing else moves
                 self._call(f"/{arm}/arm/measure_delay")
-                self._sleep(3.2)
+                self._until(lambda a=arm: a in self._measured_delays, self._patience, f"the delay of the {arm} arm")
         if self._simulated:
             self._call("/world/next_episode")
         elif number > 1:
@@ -133,6 +137,7 @@ class OperatorNode(Node):
         self._ended.clear()
         begin = time.monotonic()
         self._change("/policy", ACTIVATE)
+        self._say(f"episode {number} running")
         self._until(self._over, self._horizon, "the episode to end")
         outcome = self._outcome or {"name": "ended" if self._ended.is_set() else "stopped"}
         outcome.setdefault("seconds", round(time.monotonic() - begin, 1))
@@ -162,6 +167,7 @@ class OperatorNode(Node):
     def _change(self, node: str, transition: int) -> None:
         request = ChangeState.Request(transition=Transition(id=transition))
         if not self._answer(f"{node}/change_state", ChangeState, request).success:
+            self._sleep(0.3)  # for the reason to arrive
             said = self._states.get(node.split("/")[1], "")
             raise _Refused(f"{node} does not {VERBS[transition]}; {said or 'its log says why'}")
 
@@ -171,8 +177,8 @@ class OperatorNode(Node):
             raise HorseshoeError(f"{service}: {answer.message}")
 
     def _answer(self, service: str, kind: Any, request: Any) -> Any:
-        client = self._clients.setdefault(service, None) or self.create_client(kind, service)
-        self._clients[service] = client
+        client = self._callers.setdefault(service, None) or self.create_client(kind, service)
+        self._callers[service] = client
         self._until(client.service_is_ready, self._patience, service)
         future = client.call_async(request)
         self._until(future.done, self._patience, f"an answer of {service}")
@@ -206,7 +212,10 @@ class OperatorNode(Node):
         self._outcome = json.loads(message.data)
 
     def _say(self, line: str, bad: bool = False) -> None:
-        (self.get_logger().error if bad else self.get_logger().info)(line)
+        if bad:
+            self.get_logger().error(line)
+        else:
+            self.get_logger().info(line)
         self._progress.publish(String(data=line))
 
 

@@ -1,7 +1,8 @@
 """Node of the policy: block poses and joint states in, the servo ticks of one decision out.
 
 Subscribes  /block_poses, /<arm>/joint_states, /<arm>/state, /<arm>/delay
-Publishes   /<arm>/command (JointTrajectory), ~/contract (String), ~/timing (Float64MultiArray), /stop, /diagnostics
+Publishes   /<arm>/command (JointTrajectory), ~/state, ~/contract (String), ~/timing (Float64MultiArray), /stop,
+            /diagnostics
 
 configure loads the policy and refuses what does not match its contract; activate checks everything that is needed to
 move and seeds the commanded target from the measured joints; any doubt afterwards deactivates it and stops the arms.
@@ -84,6 +85,7 @@ class PolicyNode(LifecycleNode):
             )
         self.create_subscription(PoseArray, "/block_poses", self._on_blocks, STREAM)
         self._contract = self.create_publisher(String, "~/contract", LATCHED)
+        self._said = self.create_publisher(String, "~/state", LATCHED)
         self._timing = self.create_publisher(Float64MultiArray, "~/timing", EVENT)
         self._stop = self.create_publisher(String, "/stop", EVENT)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
@@ -137,6 +139,7 @@ class PolicyNode(LifecycleNode):
 
     def _refuse(self, why: str) -> TransitionCallbackReturn:
         self.get_logger().error(f"policy: {why}")
+        self._said.publish(String(data=f"refused: {why}"))
         self._diagnostics.publish(diagnostics("policy", ERROR, f"refused: {why}"))
         return FAILURE
 

@@ -27,6 +27,7 @@ TOPICS: dict[str, tuple[Any, Any]] = {
     "/world/outcome": (String, RECORD),
     "/operator/progress": (String, LATCHED),
     "/policy/contract": (String, LATCHED),
+    "/policy/state": (String, LATCHED),
     "/policy/timing": (Float64MultiArray, RECORD),
     "/stop": (String, RECORD),
     "/diagnostics": (DiagnosticArray, RECORD),

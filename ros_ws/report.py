@@ -78,7 +78,12 @@ def delays(run: Run, arm: str) -> list[float]:
     """Delay from a servo target to its motion, in every stretch with enough motion to tell [s]."""
     found = []
     for begin, end in stretches(run.sent[arm].time):
-        part = Run({arm: run.measured[arm].between(begin, end)}, {arm: run.sent[arm].between(begin, end)}, {}, *(run.blocks,) * 3)
+        part = Run(
+            {arm: run.measured[arm].between(begin, end)},
+            {arm: run.sent[arm].between(begin, end)},
+            {},
+            *(run.blocks,) * 3,
+        )
         try:
             found.append(measure_delay(part.timing_of(arm)))
         except ValueError:
@@ -134,7 +139,7 @@ def _numbers(run: Run) -> tuple[list[list[str]], str]:
     low, high = contract["delay"]
     lag = contract["environment"].get("physics", {}).get("servo_lag", [0.0, 0.0])
     return rows, (
-        f"The contract was trained with a transport delay of {1000 * low:.0f} to {1000 * high:.0f} ms and a servo lag of "
+        f"Trained with a transport delay of {1000 * low:.0f} to {1000 * high:.0f} ms and a servo lag of "
         f"{1000 * lag[0]:.0f} to {1000 * lag[1]:.0f} ms; the delays above are both together."
     )
 
@@ -164,7 +169,9 @@ def _draw_tracking(figure: Any, run: Run, begin: float) -> None:
 def _draw_joints(figure: Any, run: Run, begin: float) -> None:
     for axes, arm in zip(figure.subplots(1, 2, sharey=True), ARMS, strict=True):
         measured = run.measured[arm]
-        axes.plot(measured.time - begin, measured.values[:, :6], linewidth=0.8, label=[f"joint{i}" for i in range(1, 7)])
+        axes.plot(
+            measured.time - begin, measured.values[:, :6], linewidth=0.8, label=[f"joint{i}" for i in range(1, 7)]
+        )
         axes.set(title=f"{arm}: measured joints", xlabel="s", ylabel="rad")
     axes.legend(fontsize="small", loc="upper right")
 

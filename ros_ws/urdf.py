@@ -47,8 +47,9 @@ def _link(name: str, link: xarm6.Link, index: int) -> str:
 
 
 def _joint(name: str, kind: str, parent: str, child: str, xyz: object, rpy: object, rest: str = "") -> str:
+    links = f"<parent link={quoteattr(parent)}/><child link={quoteattr(child)}/>"
     return (
-        f'<joint name={quoteattr(name)} type="{kind}"><parent link={quoteattr(parent)}/><child link={quoteattr(child)}/>'
+        f'<joint name={quoteattr(name)} type="{kind}">{links}'
         f'<origin xyz="{_vec(xyz)}" rpy="{_vec(rpy)}"/>{rest}</joint>\n'
     )
 
@@ -64,20 +65,33 @@ def _arm(arm: str, position: object, yaw: float) -> str:
             f'effort="{xarm6.MAX_JOINT_EFFORT[i]:.6g}" velocity="{xarm6.MAX_JOINT_SPEED:.6g}"/>'
         )
         text += _link(name, link, i + 1)
-        text += _joint(f"{arm}_joint{i + 1}", "revolute", parent, name, link.xyz, link.rpy, f'<axis xyz="0 0 1"/>{limit}')
+        text += _joint(
+            f"{arm}_joint{i + 1}", "revolute", parent, name, link.xyz, link.rpy, f'<axis xyz="0 0 1"/>{limit}'
+        )
         parent = name
     # The tool centre point; z out of the gripper, y the closing direction.
     text += f'<link name="{arm}_tcp"/>\n'
     text += _joint(f"{arm}_tool", "fixed", parent, f"{arm}_tcp", (0, 0, xarm6.TOOL_OFFSET), (0, 0, 0))
     # The value of <arm>_gripper is the opening between the pads; each finger moves by half of it.
     stroke = xarm6.GRIPPER_STROKE
-    limit = f'<limit lower="0" upper="{stroke}" effort="{xarm6.GRIPPER_MAX_FORCE}" velocity="{xarm6.GRIPPER_MAX_SPEED}"/>'
+    limit = (
+        f'<limit lower="0" upper="{stroke}" effort="{xarm6.GRIPPER_MAX_FORCE}" velocity="{xarm6.GRIPPER_MAX_SPEED}"/>'
+    )
     text += f'<link name="{arm}_opening"/>\n'
-    text += _joint(f"{arm}_gripper", "prismatic", f"{arm}_tcp", f"{arm}_opening", (0, 0, 0), (0, 0, 0), f'<axis xyz="0 1 0"/>{limit}')
+    text += _joint(
+        f"{arm}_gripper",
+        "prismatic",
+        f"{arm}_tcp",
+        f"{arm}_opening",
+        (0, 0, 0),
+        (0, 0, 0),
+        f'<axis xyz="0 1 0"/>{limit}',
+    )
     for side, sign in (("left", 1), ("right", -1)):
         finger = f"{arm}_{side}_finger"
         box = f'<box size="{_vec(FINGER)}"/>'
-        text += f"<link name={quoteattr(finger)}>{_shape(box, (0, sign * FINGER[1] / 2, -FINGER[2] / 2), (0, 0, 0), _DARK)}</link>\n"
+        shape = _shape(box, (0, sign * FINGER[1] / 2, -FINGER[2] / 2), (0, 0, 0), _DARK)
+        text += f"<link name={quoteattr(finger)}>{shape}</link>\n"
         rest = f'<axis xyz="0 {sign} 0"/>{limit}<mimic joint="{arm}_gripper" multiplier="0.5"/>'
         text += _joint(f"{finger}_slide", "prismatic", f"{arm}_tcp", finger, (0, 0, 0), (0, 0, 0), rest)
     return text

@@ -21,7 +21,7 @@ def run(cell: SimulatedCell, seconds: float) -> None:
 def test_arms_go_where_their_controllers_send_them(cell: SimulatedCell) -> None:
     goal = HOME + [0.2, 0.05, 0.0, 0.1, 0.0, 0.3]
     cell.arms[0].command(goal, 0.04)
-    run(cell, 1.5)
+    run(cell, 3.0)
     np.testing.assert_allclose(cell.arms[0].measured().joints, goal, atol=0.01)
     np.testing.assert_allclose(cell.arms[1].measured().joints, HOME, atol=0.01)
     assert cell.arms[0].measured().opening == pytest.approx(0.04, abs=0.003)

@@ -41,5 +41,8 @@ def test_its_kinematics_are_those_of_the_driver_and_the_simulator() -> None:
 
 def test_it_names_every_joint_that_the_arm_nodes_publish() -> None:
     robot = ET.fromstring(cell_urdf(cells.load()))
-    published = [f"{arm}_joint{i}" for arm in ("left", "right") for i in range(1, 7)] + ["left_gripper", "right_gripper"]
+    published = [f"{arm}_joint{i}" for arm in ("left", "right") for i in range(1, 7)] + [
+        "left_gripper",
+        "right_gripper",
+    ]
     assert set(published) <= {joint.get("name") for joint in robot.iter("joint")}

@@ -1,0 +1,276 @@
+"""The whole graph with real rclpy, in one process: the simulated world hosts the arms, all other nodes beside it.
+
+What concerns processes (signals, kills, exit codes) and the SDK is in test_up.py.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip("rclpy")
+
+from geometry_msgs.msg import PoseArray  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.signals import SignalHandlerOptions  # noqa: E402
+from sensor_msgs.msg import JointState  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
+from trajectory_msgs.msg import JointTrajectory  # noqa: E402
+
+from horseshoe.hardware.arm_driver import Phase  # noqa: E402
+from horseshoe.ros_ws.guard_node import GuardNode  # noqa: E402
+from horseshoe.ros_ws.operator_node import FAULT, REFUSED, OperatorNode  # noqa: E402
+from horseshoe.ros_ws.policy_node import PolicyNode  # noqa: E402
+from horseshoe.ros_ws.world_node import WorldNode  # noqa: E402
+
+# A loaded machine may not run a thread for seconds. Tests of one of these times set it themselves.
+PATIENT = {
+    "direct": True,
+    "measure_delay": False,
+    "needs_delay": False,
+    "home_speed": 1.5,
+    "guard_timeout": 20.0,
+    "hold_after": 10.0,
+    "stop_after": 20.0,
+    "stale_command": 20.0,
+    "staleness": 20.0,
+    "skew": 20.0,
+    "max_block_age": 20.0,
+    "max_joint_age": 20.0,
+    "max_frozen": 0.0,
+    "tracking_error": 1.0,
+    "patience": 60.0,
+    "episodes": 1,
+}
+
+
+class Graph:
+    """All nodes of robot:=sim in this process, spun by one thread."""
+
+    def __init__(self, domain: int, policy: Path, **parameters: Any) -> None:
+        arguments = ["--ros-args", "-p", f"policy:={policy}"]
+        for name, value in {**PATIENT, **parameters}.items():
+            arguments += ["-p", f"{name}:={str(value).lower()}"]
+        rclpy.init(args=arguments, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
+        self.world = WorldNode()
+        self.left, self.right = self.world.hosted
+        self.guard, self.policy = GuardNode(), PolicyNode()
+        self.nodes: list[Any] = [self.world, self.left, self.right, self.guard, self.policy]
+        self.probe = rclpy.create_node("probe")
+        self.said: list[str] = []
+        self.probe.create_subscription(String, "/stop", lambda m: self.said.append(m.data), 10)
+        self.nodes.append(self.probe)
+        self.executor = SingleThreadedExecutor()
+        for node in self.nodes:
+            self.executor.add_node(node)
+        self._alive = True
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        while self._alive:
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def add(self, node: Any) -> Any:
+        self.nodes.append(node)
+        self.executor.add_node(node)
+        return node
+
+    def operate(self) -> OperatorNode:
+        """Start the operator node, which brings everything up and runs the episodes."""
+        operator: OperatorNode = self.add(OperatorNode())
+        return operator
+
+    def moving(self) -> bool:
+        return bool(self.policy._decisions > 2)
+
+    def held(self) -> bool:
+        """Whether both arms are stopped and stand still."""
+        arms = [node.driver.snapshot() for node in (self.left, self.right)]
+        return all(arm.phase is Phase.STOPPED and np.abs(arm.velocities).max() < 0.05 for arm in arms)
+
+    def close(self) -> None:
+        self._alive = False
+        self._thread.join()
+        for node in reversed(self.nodes):
+            if hasattr(node, "close"):
+                node.close()
+            node.destroy_node()
+        self.executor.shutdown()
+        rclpy.shutdown()
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 60.0) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def graph(domain: int) -> Iterator[Callable[..., Graph]]:
+    """Make a graph; it is closed after the test."""
+    made: list[Graph] = []
+
+    def make(policy: Path, **parameters: Any) -> Graph:
+        made.append(Graph(domain, policy, **parameters))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def _make_stale(g: Graph) -> None:
+    """The camera goes on to publish what it saw at one moment."""
+    seen = g.world.cell.look()
+    g.world.cell.look = lambda: seen  # type: ignore[method-assign]
+
+
+def _freeze(g: Graph) -> None:
+    """The camera goes on to publish one picture as new."""
+    _, *seen = g.world.cell.look()
+    g.world.cell.look = lambda: (time.monotonic(), *seen)  # type: ignore[method-assign, assignment, return-value]
+
+
+def state_of(node: Any) -> str:
+    return str(node._state_machine.current_state[1])
+
+
+def test_an_episode_runs_from_unconfigured_nodes_to_its_outcome(graph: Callable[..., Graph], policy: Path) -> None:
+    g = graph(policy)
+    assert {state_of(n) for n in (g.left, g.right, g.policy)} == {"unconfigured"}
+    counts = dict.fromkeys(("/left/joint_states", "/right/joint_states", "/block_poses", "/left/command"), 0)
+
+    def count(topic: str) -> Callable[[Any], None]:
+        return lambda _: counts.__setitem__(topic, counts[topic] + 1)
+
+    kinds = (JointState, JointState, PoseArray, JointTrajectory)
+    for topic, kind in zip(counts, kinds, strict=True):
+        g.probe.create_subscription(kind, topic, count(topic), 100)
+    operator = g.operate()
+    wait_until(g.moving)
+    assert {state_of(n) for n in (g.left, g.right, g.policy)} == {"active"}
+    for topic in counts:
+        counts[topic] = 0
+    begin = time.monotonic()
+    wait_until(lambda: operator.exit_code is not None or bool(operator.outcomes))
+    elapsed = time.monotonic() - begin
+    wait_until(lambda: operator.exit_code is not None)
+    assert operator.exit_code == 0, operator._states
+    assert [o["name"] for o in operator.outcomes] == ["no_grasp"]  # this policy only turns joint 1
+    assert g.left.driver._arm.measured().joints[0] > 0.3
+    assert g.held()
+    # Loose bounds: this machine may be busy, but nothing may come faster than it should.
+    for topic, rate in zip(counts, (100.0, 100.0, 30.0, 5.0), strict=True):
+        assert 0.1 * rate < counts[topic] / elapsed < 1.3 * rate, topic
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (lambda g: g.probe.create_publisher(JointTrajectory, "/right/command", 10), "nodes send commands"),
+        (lambda g: g.left.driver.stop("e-stop pressed"), "e-stop pressed"),
+        (
+            lambda g: g.probe.create_publisher(String, "/stop", 10).publish(String(data="somebody calls stop")),
+            "somebody",
+        ),
+    ],
+    ids=["two nodes command an arm", "a fault on one arm", "a call on /stop"],
+)
+def test_any_fault_stops_both_arms(
+    graph: Callable[..., Graph], make_policy: Any, fault: Callable[[Graph], Any], message: str
+) -> None:
+    g = graph(make_policy(rest=2.0, horizon=60.0))
+    operator = g.operate()
+    wait_until(g.moving)
+    kept = fault(g)  # noqa: F841  keeps a publisher alive
+    wait_until(g.held)
+    assert any(message in node.driver.snapshot().fault for node in (g.left, g.right))
+    wait_until(lambda: operator.exit_code is not None)
+    assert operator.exit_code == FAULT
+    where = [node.driver.snapshot().joints for node in (g.left, g.right)]
+    time.sleep(0.5)
+    np.testing.assert_allclose([n.driver.snapshot().joints for n in (g.left, g.right)], where, atol=0.01)
+    wait_until(lambda: state_of(g.policy) == "inactive")
+    assert {state_of(n) for n in (g.left, g.right)} == {"inactive"}
+
+
+@pytest.mark.parametrize(
+    ("change", "parameters", "message"),
+    [
+        (_make_stale, {"max_block_age": 0.5}, "old"),
+        (_freeze, {"max_frozen": 0.5}, "camera is frozen"),
+    ],
+    ids=["blocks are stale", "the camera is frozen"],
+)
+def test_blocks_that_cannot_be_trusted_stop_the_arms(
+    graph: Callable[..., Graph],
+    make_policy: Any,
+    change: Callable[[Graph], Any],
+    parameters: dict[str, float],
+    message: str,
+) -> None:
+    g = graph(make_policy(rest=2.0, horizon=60.0), **parameters)
+    g.operate()
+    wait_until(g.moving)
+    change(g)
+    wait_until(g.held)
+    assert any(message in text for text in g.said)
+
+
+def test_a_policy_that_answers_nan_stops_the_arms_before_anything_moves(
+    graph: Callable[..., Graph], make_policy: Any
+) -> None:
+    g = graph(make_policy(nan=True))
+    operator = g.operate()
+    wait_until(lambda: operator.exit_code is not None)
+    assert operator.exit_code == FAULT
+    assert any("answered with NaN" in text for text in g.said)
+    assert g.policy._decisions == 0
+
+
+def test_a_contract_that_does_not_match_is_refused_and_nothing_connects(
+    graph: Callable[..., Graph], make_policy: Any
+) -> None:
+    g = graph(make_policy(robots=3))
+    operator = g.operate()
+    wait_until(lambda: operator.exit_code is not None)
+    assert operator.exit_code == REFUSED
+    assert "robots: is 3, this cell has 2 arms" in operator._states["policy"]
+    assert g.left.driver.snapshot().phase is Phase.DISCONNECTED
+
+
+def test_a_silent_guard_stops_the_arms(graph: Callable[..., Graph], make_policy: Any) -> None:
+    g = graph(make_policy(rest=2.0, horizon=60.0), guard_timeout=1.0)
+    g.operate()
+    wait_until(g.moving)
+    g.executor.remove_node(g.guard)
+    wait_until(g.held)
+    assert "the guard has been silent" in g.left.driver.snapshot().fault
+
+
+def test_an_arm_does_not_start_without_a_guard(graph: Callable[..., Graph], policy: Path) -> None:
+    g = graph(policy, guard_timeout=0.5)
+    g.executor.remove_node(g.guard)
+    operator = g.operate()
+    wait_until(lambda: operator.exit_code is not None)
+    assert operator.exit_code == REFUSED
+    assert "no guard is running" in operator._states["left"]
+
+
+def test_a_delay_out_of_the_contract_is_refused_by_name(graph: Callable[..., Graph], policy: Path) -> None:
+    g = graph(policy, needs_delay=True)
+    g.policy._delays.update(left=0.5, right=0.05)
+    operator = g.operate()
+    wait_until(lambda: operator.exit_code is not None)
+    assert operator.exit_code == REFUSED
+    assert (
+        "left arm: 500 ms from a servo target to its motion; the contract's delay says 10 to 280 ms"
+        in operator._states["policy"]
+    )
+    assert g.policy._decisions == 0
