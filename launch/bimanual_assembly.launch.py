@@ -1,6 +1,6 @@
 """Two xArm6 assemble blocks: `ros2 launch horseshoe bimanual_assembly.launch.py robot:=emulated`.
 
-The nodes are those of `horseshoe.ros_ws.node_table`; `horseshoe up bimanual_assembly` starts the same. The operator node
+The nodes are those of `horseshoe.ros_ws.node_table`, as with `horseshoe up bimanual_assembly`. The operator node
 does all lifecycle transitions, so none happens here. When any node ends, all end.
 """
 

@@ -213,8 +213,9 @@ class ArmNode(LifecycleNode):
             try:
                 act()
             except (HorseshoeError, ValueError) as error:
-                self.get_logger().error(f"{self.arm} arm: {error}")
-                self._tell(f"refused: {error}")
+                self.get_logger().error(f"{name}: {error}")
+                if self.driver.snapshot().phase not in (Phase.STOPPING, Phase.STOPPED):  # which say why themselves
+                    self._tell(f"refused: {error}")
 
         self._work = threading.Thread(target=work, name=name, daemon=True)
         self._work.start()

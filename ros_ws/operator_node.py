@@ -53,6 +53,7 @@ class OperatorNode(Node):
         self._outcome: dict[str, Any] | None = None
         self._started, self._ended, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._callers: dict[str, Any] = {}
+        self._arms_active = False  # from when on a stopped arm is a fault
         self._stop = self.create_publisher(String, "/stop", EVENT)
         self._progress = self.create_publisher(String, "~/progress", LATCHED)
         for arm in ARMS:
@@ -123,6 +124,7 @@ class OperatorNode(Node):
         for arm in ARMS:
             self._change(f"/{arm}/arm", ACTIVATE)
         self._sleep(SETTLE)
+        self._arms_active = True
         if number == 1 and self._delays:
             for arm in ARMS:  # one after the other, so that nothing else moves
                 self._call(f"/{arm}/arm/measure_delay")
@@ -138,12 +140,10 @@ class OperatorNode(Node):
         begin = time.monotonic()
         self._change("/policy", ACTIVATE)
         self._say(f"episode {number} running")
-        self._until(self._over, self._horizon, "the episode to end")
-        outcome = self._outcome or {"name": "ended" if self._ended.is_set() else "stopped"}
+        self._until(lambda: self._outcome is not None or self._ended.is_set(), self._horizon, "the episode to end")
+        self._arms_active = False
+        outcome = self._outcome or {"name": "ended by the operator"}
         outcome.setdefault("seconds", round(time.monotonic() - begin, 1))
-        fault = self._faults()
-        if fault:
-            raise HorseshoeError(fault)
         self.outcomes.append(outcome)
         self._change("/policy", DEACTIVATE)
         for arm in ARMS:
@@ -152,9 +152,6 @@ class OperatorNode(Node):
         good = sum(o["name"] == "success" for o in self.outcomes)
         slow = f", world {outcome['slow']:.1f} s behind" if outcome.get("slow") else ""
         self._say(f"episode {number}{total}: {outcome['name']}, {outcome['seconds']:.1f} s{slow}  ({good} successful)")
-
-    def _over(self) -> bool:
-        return self._outcome is not None or self._ended.is_set() or bool(self._faults())
 
     def _faults(self) -> str:
         return next((s for s in self._states.values() if s.startswith(("stopped", "stopping", "disconnected"))), "")
@@ -195,6 +192,8 @@ class OperatorNode(Node):
                 raise _Closed
             if any(s.startswith("refused") for s in self._states.values()):
                 raise _Refused(next(s for s in self._states.values() if s.startswith("refused")))
+            if self._arms_active and self._faults():
+                raise HorseshoeError(self._faults())
             if time.monotonic() > end:
                 raise HorseshoeError(f"waited {patience:.0f} s in vain for {what}")
             time.sleep(0.01)
