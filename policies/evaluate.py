@@ -115,6 +115,7 @@ def environment_of(policy: OnnxPolicy, noise: float, delay: tuple[float, float] 
     environment = dict(policy.contract.environment)
     for name in ("above", "holding", "joining", "assisted"):
         environment["starts"] = {**environment["starts"], name: 0.0}
+    environment["task"] = {**environment["task"], "rest_scale": 1.0}
     scaled = {
         key: [v * noise for v in value] if isinstance(value, list | tuple) else value * noise
         for key, value in environment["noise"].items()

@@ -217,7 +217,7 @@ def _restore(model: PPO, file: Path) -> dict[str, Any]:
     model._last_episode_starts = arrays["last_starts"].astype(bool)
     model.num_timesteps, model._n_updates = state["timesteps"], state["n_updates"]
     torch.set_rng_state(torch.from_numpy(arrays["torch_rng"]))
-    np.random.set_state(("MT19937", arrays["numpy_rng"], int(arrays["numpy_rng_position"]), 0, 0.0))  # noqa: NPY002
+    np.random.set_state(("MT19937", arrays["numpy_rng"], arrays["numpy_rng_position"].item(), 0, 0.0))  # noqa: NPY002
     return state
 
 

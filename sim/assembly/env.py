@@ -234,12 +234,12 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         parts = {"world": self.world, "path": self.path, "perception": self.perception, "task": self.task}
         for name, part in parts.items():
             part.restore({k.partition(".")[2]: v for k, v in snapshot.items() if k.startswith(f"{name}.")})
-        self.set_level(float(snapshot["level"]))
+        self.set_level(snapshot["level"].item())
         self.steps = snapshot["steps"].copy()
         self.assignment = Assignment(snapshot["pair"].copy())
         self.whole = snapshot["whole"].astype(bool)
         pool = {k.partition(".")[2]: v for k, v in snapshot.items() if k.startswith("pool.")}
-        self._pool, self._next = Starts(**pool) if pool else None, int(snapshot["next"])
+        self._pool, self._next = Starts(**pool) if pool else None, int(snapshot["next"].item())
         self.rng.bit_generator.state = json.loads(snapshot["rng"].tobytes())
 
     def _begin(self, mask: Mask) -> None:

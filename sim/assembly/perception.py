@@ -87,7 +87,9 @@ class Perception:
         shape = blocks.position.shape
         position = blocks.position + self._shift + rng.normal(0, 1, shape) * cfg.position * scale
         turn = self._turn + rng.normal(0, 1, shape) * cfg.rotation * scale
-        rotation = Rotation.from_rotvec(turn.reshape(-1, 3)).as_matrix().reshape(*shape, 3) @ matrices(blocks.quaternion)
+        rotation = Rotation.from_rotvec(turn.reshape(-1, 3)).as_matrix().reshape(*shape, 3) @ matrices(
+            blocks.quaternion
+        )
         lost = (rng.random(shape[:2]) < cfg.dropout) & ~self._fresh[:, None]
         self._last_position = np.where(lost[..., None], self._last_position, position)
         self._last_rotation = np.where(lost[..., None, None], self._last_rotation, rotation)

@@ -47,11 +47,13 @@ class TaskConfig:
     Attributes:
         horizon: episode length [s].
         rewards: scale of every reward term.
+        rest_scale: multiplies the speeds that count as rest; above 1 in training only, where exploration shakes the arms.
         max_contact: force between the arms, or of an arm on the table, that ends an episode [N].
     """
 
     horizon: float = field(default=16.0, metadata={"range": (1.0, 120.0)})
     rewards: RewardScales = field(default_factory=RewardScales)
+    rest_scale: float = field(default=1.0, metadata={"range": (1.0, 100.0)})
     max_contact: float = field(default=100.0, metadata={"range": (1.0, 1e4)})
 
 
@@ -158,13 +160,11 @@ class Task:
         count = range(len(self._observer.blueprint.connections))
         return np.stack([good[:, connection == c].any(1) for c in count], 1).all(1)
 
-    def _outcomes(
-        self, state: WorldState, whole: Mask, diverged: Mask, late: Mask, unserved: Mask
-    ) -> NDArray[np.intp]:
+    def _outcomes(self, state: WorldState, whole: Mask, diverged: Mask, late: Mask, unserved: Mask) -> NDArray[np.intp]:
         speed = np.linalg.norm(state.velocity[..., :3], axis=-1).max(1)
         turning = np.linalg.norm(state.velocity[..., 3:], axis=-1).max(1)
-        joined = self.joined(state)
-        self.rest = np.where(joined & (speed < REST_SPEED) & (turning < REST_TURN), self.rest + 1, 0)
+        joined, scale = self.joined(state), self.config.rest_scale
+        self.rest = np.where(joined & (speed < REST_SPEED * scale) & (turning < REST_TURN * scale), self.rest + 1, 0)
         low = state.position[..., 2].min(1) < self._observer.cell.table.height - 0.02
         far = (np.abs(state.position[..., :2]) > np.array(self._observer.cell.table.size) / 2).any((1, 2))
         off = low | far | (state.position[..., 2].max(1) > 0.6) | (speed > 4.0)
