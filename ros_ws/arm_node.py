@@ -71,10 +71,12 @@ class ArmNode(LifecycleNode):
             online_planning=parameter(self, "online_planning", False, "Stream in mode 6, gentler, for first runs."),
             limits=ServoLimits(speed=speed, acceleration=acceleration, tool_speed=tool_speed).slowed(share),
             hold_after=parameter(
-                self, "hold_after", 0.5, "Age of the newest command that makes the arm hold [s].", 0.05, 30
+                self, "hold_after", 0.5, "Age of the newest command that makes the arm hold [s].", 0.05, 3600
             ),
-            stop_after=parameter(self, "stop_after", 1.5, "Age of the newest command that stops the arm [s].", 0.1, 60),
-            link_timeout=parameter(self, "link_timeout", 0.5, "Silence that counts as a broken link [s].", 0.05, 60),
+            stop_after=parameter(
+                self, "stop_after", 1.5, "Age of the newest command that stops the arm [s].", 0.1, 3600
+            ),
+            link_timeout=parameter(self, "link_timeout", 0.5, "Silence that counts as a broken link [s].", 0.05, 3600),
             sensitivity=parameter(self, "collision_sensitivity", 3, "1 (insensitive) to 5.", 1, 5),
         )
         self.home = np.array(parameter(self, "home", HOME, "Where ~/home goes [rad], six joints."))
@@ -85,9 +87,11 @@ class ArmNode(LifecycleNode):
             0.25,
             "Silence of the guard that stops the arm [s]; 0: none.",
             0,
-            60,
+            3600,
         )
-        self.stale_command = parameter(self, "stale_command", 0.3, "Age at which a command is not taken [s].", 0.02, 60)
+        self.stale_command = parameter(
+            self, "stale_command", 0.3, "Age at which a command is not taken [s].", 0.02, 3600
+        )
         self.driver = make_driver(self.settings)
         self._names, self._phase_told, self._guard_seen = joint_names(self.arm), "", 0.0
         self._active = False
@@ -130,8 +134,8 @@ class ArmNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Brake and stop."""
         if self.driver.snapshot().phase is Phase.STREAMING:
-            self.driver.stop("deactivated")
             self._released = True
+            self.driver.stop("deactivated")
         self._active = False
         return SUCCESS
 
@@ -297,7 +301,8 @@ class ArmNode(LifecycleNode):
                     self._sent.publish(joint_state(self.arm, time.time(), arm.sent, np.zeros(6), None))
             if (arm.phase, arm.fault) != told:
                 told = (arm.phase, arm.fault)
-                self._tell(f"{arm.phase.value}: {arm.fault}" if arm.fault else arm.phase.value)
+                fault = arm.fault and not self._released
+                self._tell(f"{arm.phase.value}: {arm.fault}" if fault else arm.phase.value)
                 self._diagnose(arm)
             if arm.phase is Phase.STREAMING:
                 silence = time.monotonic() - self._guard_seen

@@ -1,6 +1,7 @@
 """What all nodes share: how they run and end, their parameters, qualities of service and conversions of messages."""
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -12,12 +13,15 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
 from numpy.typing import NDArray
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
+
+from horseshoe.errors import HorseshoeError
 
 Array = NDArray[np.float64]
 T = TypeVar("T")
@@ -65,6 +69,9 @@ def run(make: Callable[[], Any], args: Sequence[str] | None = None) -> int:
         while not ended and getattr(node, "exit_code", None) is None:
             executor.spin_once(timeout_sec=0.05)
         return int(getattr(node, "exit_code", None) or 0)
+    except (HorseshoeError, ParameterException) as error:
+        print(error, file=sys.stderr)
+        return 2
     finally:
         for each in reversed(nodes):
             if hasattr(each, "close"):

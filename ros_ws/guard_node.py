@@ -46,9 +46,9 @@ class GuardNode(Node):
             arm_clearance=parameter(self, "arm_clearance", d.arm_clearance, "Between the arms [m].", -0.05, 0.5),
             table_clearance=parameter(self, "table_clearance", d.table_clearance, "Above the table [m].", -0.05, 0.5),
             table_height=cell.table.height,
-            staleness=parameter(self, "staleness", d.staleness, "Oldest accepted measurement [s].", 0.02, 60.0),
+            staleness=parameter(self, "staleness", d.staleness, "Oldest accepted measurement [s].", 0.02, 3600.0),
             tracking_error=parameter(self, "tracking_error", d.tracking_error, "Sent to measured [rad].", 0.01, 1.0),
-            skew=parameter(self, "skew", d.skew, "Between the arms' measurements [s].", 0.01, 60.0),
+            skew=parameter(self, "skew", d.skew, "Between the arms' measurements [s].", 0.01, 3600.0),
         )
         self.guard = Guard({arm.name: cell.base_poses[i] for i, arm in enumerate(cell.arms)}, limits)
         self._measured: dict[str, JointState] = {}

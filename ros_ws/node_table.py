@@ -47,7 +47,7 @@ class LaunchArguments:
     viewer: bool = False
     speed: float = field(default=1.0, metadata={"range": (0.05, 1.0)})
     allow_out_of_contract: bool = False
-    patience: float = field(default=1.0, metadata={"range": (1.0, 100.0)})
+    patience: float = field(default=1.0, metadata={"range": (1.0, 1000.0)})
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ def nodes(arguments: LaunchArguments) -> list[NodeSpec]:
         "hold_after": 0.5 * a.patience,
         "stop_after": 1.5 * a.patience,
         "stale_command": 0.3 * a.patience,
-        "link_timeout": min(0.5 * a.patience, 60.0),
-        "guard_timeout": min(0.25 * a.patience, 60.0),
+        "link_timeout": 0.5 * a.patience,
+        "guard_timeout": 0.25 * a.patience,
     }
     if a.robot != "real":
         arm["home_speed"] = 1.0
@@ -155,7 +155,7 @@ def nodes(arguments: LaunchArguments) -> list[NodeSpec]:
     guard = NodeSpec(
         "guard",
         "guard_node",
-        parameters={**where, "staleness": min(0.2 * a.patience, 60.0), "skew": min(0.15 * a.patience, 60.0)},
+        parameters={**where, "staleness": 0.2 * a.patience, "skew": 0.15 * a.patience},
     )
     arms = [
         NodeSpec("arm", "arm_node", f"/{name}", {**arm, "robot_ip": ip}, lifecycle=True)
@@ -169,9 +169,9 @@ def nodes(arguments: LaunchArguments) -> list[NodeSpec]:
             "policy": str(runtime.find(a.policy)),
             "blueprint": blueprint,
             "tick_rate": action.tick_rate,
-            "max_block_age": min(0.5 * a.patience, 60.0),
-            "max_joint_age": min(0.2 * a.patience, 60.0),
-            "max_frozen": min(1.0 * a.patience, 60.0),
+            "max_block_age": 0.5 * a.patience,
+            "max_joint_age": 0.2 * a.patience,
+            "max_frozen": 1.0 * a.patience,
             "allow_out_of_contract": a.allow_out_of_contract,
             "needs_delay": a.robot != "sim",
         },

@@ -52,15 +52,19 @@ class PolicyNode(LifecycleNode):
         self._blueprint = parameter(self, "blueprint", "u_shape", "Name or file of what is assembled.")
         self._cell = parameter(self, "cell", "", "File that says where the arms are; empty for the shipped one.")
         self._tick_rate = parameter(self, "tick_rate", 100.0, "At which the arms stream [Hz].", 50.0, 250.0)
-        self._max_block_age = parameter(self, "max_block_age", 0.5, "Older block poses stop the arms [s].", 0.05, 60.0)
-        self._max_joint_age = parameter(self, "max_joint_age", 0.2, "Older joint states stop the arms [s].", 0.02, 60.0)
+        self._max_block_age = parameter(
+            self, "max_block_age", 0.5, "Older block poses stop the arms [s].", 0.05, 3600.0
+        )
+        self._max_joint_age = parameter(
+            self, "max_joint_age", 0.2, "Older joint states stop the arms [s].", 0.02, 3600.0
+        )
         self._max_frozen = parameter(
             self,
             "max_frozen",
             1.0,
             "Time of bit-equal block poses that counts as a frozen camera [s]; 0: never.",
             0.0,
-            60.0,
+            3600.0,
         )
         self._needs_delay = parameter(
             self, "needs_delay", True, "Refuse to start before every arm's delay was measured."
