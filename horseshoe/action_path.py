@@ -145,17 +145,17 @@ class ActionPath:
         Raises:
             HorseshoeError: wrong shape, NaN or infinity; the path is left as it was.
         """
-        action = np.asarray(action, dtype=np.float64)
-        if action.shape != self.target.shape:
-            raise HorseshoeError(f"action: shape {action.shape}, expected {self.target.shape}")
-        if not np.isfinite(action).all():
+        wanted: Array = np.asarray(action, dtype=np.float64)
+        if wanted.shape != self.target.shape:
+            raise HorseshoeError(f"action: shape {wanted.shape}, expected {self.target.shape}")
+        if not np.isfinite(wanted).all():
             raise HorseshoeError("action: contains NaN or infinity")
-        action = np.clip(action, -1.0, 1.0)
-        joints = self.target[..., :6] + action[..., :6] * self._step
+        wanted = np.clip(wanted, -1.0, 1.0)
+        joints = self.target[..., :6] + wanted[..., :6] * self._step
         joints = np.clip(joints, measured - self.config.reach, measured + self.config.reach)
         joints = np.clip(joints, self._low, self._high)
         closed, opened = self.config.gripper_range
-        opening = closed + (action[..., 6:] + 1) / 2 * (opened - closed)
+        opening = closed + (wanted[..., 6:] + 1) / 2 * (opened - closed)
         self._history[1:] = self._history[:-1]
         self._history[0] = np.concatenate([joints, opening], axis=-1)
         self._linear = self._jacobian(self._sent)[..., :3, :]

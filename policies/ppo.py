@@ -70,7 +70,7 @@ class SharedPolicy(ActorCriticPolicy):
         super().__init__(*args, **kwargs)
 
     def _build_mlp_extractor(self) -> None:
-        self.mlp_extractor = ActorCritic(**self._networks)  # type: ignore[assignment]
+        self.mlp_extractor: Any = ActorCritic(**self._networks)
 
 
 class _Progress(BaseCallback):
@@ -88,32 +88,36 @@ class _Progress(BaseCallback):
         self.bar: Any = None
 
     def _on_training_start(self) -> None:
-        done = self.model.num_timesteps // self._env.robots
+        done = self._ppo.num_timesteps // self._env.robots
         self.bar = tqdm(total=self.config.decisions, initial=done, unit=" decisions", smoothing=0.05)
-        self.model.lr_schedule = lambda _: self.rate
+        self._ppo.lr_schedule = lambda _: self.rate
         self._set_level()
 
     @property
+    def _ppo(self) -> Any:
+        return self.model
+
+    @property
     def _env(self) -> AgentVecEnv:
-        return self.model.env  # type: ignore[return-value]
+        return self._ppo.env
 
     def _on_rollout_start(self) -> None:
-        if self.model._n_updates == 0 or not self.model.logger.name_to_value.get("train/approx_kl"):
+        if self._ppo._n_updates == 0 or not self._ppo.logger.name_to_value.get("train/approx_kl"):
             return
         # Here an update has just ended: adapt, count, save. The next rollout starts from exactly this state.
-        kl = self.model.logger.name_to_value["train/approx_kl"]
+        kl = self._ppo.logger.name_to_value["train/approx_kl"]
         if kl > 2 * self.config.kl:
             self.rate = max(self.rate / 1.5, 5e-5)
         elif kl < self.config.kl / 2:
             self.rate = min(self.rate * 1.5, 1e-3)
         self.updates += 1
         self._set_level()
-        self.model.policy.mlp_extractor.update_normalisers(
-            torch.as_tensor(self.model.rollout_buffer.observations.reshape(-1, self._env.n_actor + self._env.n_critic))
+        self._ppo.policy.mlp_extractor.update_normalisers(
+            torch.as_tensor(self._ppo.rollout_buffer.observations.reshape(-1, self._env.n_actor + self._env.n_critic))
         )
         if self.updates % self.config.save_every == 0:
             self._account()
-            save(self.model, self, self.folder)
+            save(self._ppo, self, self.folder)
 
     def _set_level(self) -> None:
         self._env.env.set_level(min(self.success / self.config.full_level, 1.0))
@@ -132,8 +136,8 @@ class _Progress(BaseCallback):
             weight = min(int(whole.sum()) / 300, 1.0)
             self.success += weight * (float(success[whole].mean()) - self.success)
         self._account()
-        decisions = self.model.num_timesteps // self._env.robots
-        std = float(self.model.policy.log_std.detach().exp().mean())
+        decisions = self._ppo.num_timesteps // self._env.robots
+        std = float(self._ppo.policy.log_std.detach().exp().mean())
         point = {
             "seconds": round(self.seconds, 1),
             "decisions": decisions,
@@ -142,7 +146,7 @@ class _Progress(BaseCallback):
             "level": round(self._env.env.level, 3),
             "std": round(std, 4),
             "learning_rate": self.rate,
-            "reward": round(float(self.model.rollout_buffer.rewards.mean()), 4),
+            "reward": round(float(self._ppo.rollout_buffer.rewards.mean()), 4),
         }
         self.curve.append(point)
         for key, value in point.items():
@@ -164,12 +168,12 @@ def _optimizer_arrays(model: PPO) -> dict[str, np.ndarray]:
 
 def save(model: PPO, progress: _Progress, folder: Path) -> None:
     """Write a checkpoint from which `train` goes on exactly; the previous one is replaced in one step."""
-    env: AgentVecEnv = model.env  # type: ignore[assignment]
+    env: Any = model.env
     arrays = {f"policy.{k}": v.numpy() for k, v in model.policy.state_dict().items()}
     arrays |= {f"optimizer.{k}": v for k, v in _optimizer_arrays(model).items()}
     arrays |= {f"env.{k}": v for k, v in env.env.snapshot().items()}
-    arrays["last_obs"] = model._last_obs  # type: ignore[assignment]
-    arrays["last_starts"] = model._last_episode_starts.astype(np.float32)  # type: ignore[union-attr]
+    arrays["last_obs"] = model._last_obs
+    arrays["last_starts"] = np.asarray(model._last_episode_starts, dtype=np.float32)
     arrays["torch_rng"] = torch.get_rng_state().numpy()
     _, keys, position, *_ = np.random.get_state()  # noqa: NPY002 (SB3 shuffles minibatches with it)
     arrays["numpy_rng"], arrays["numpy_rng_position"] = np.asarray(keys), np.asarray(position)
@@ -203,7 +207,7 @@ def load_policy(model: PPO, file: Path) -> None:
 
 
 def _restore(model: PPO, file: Path) -> dict[str, Any]:
-    env: AgentVecEnv = model.env  # type: ignore[assignment]
+    env: Any = model.env
     arrays, state = load_file(file), read_state(file)
     load_policy(model, file)
     slots = model.policy.optimizer.state_dict()
@@ -294,8 +298,8 @@ def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_thre
         load_policy(model, initial)
     model.set_logger(configure(str(folder), ["tensorboard"]))
     progress = _Progress(config, folder, started)
-    robots = model.env.robots  # type: ignore[union-attr]
-    left = config.decisions * robots - model.num_timesteps
+    agents: Any = model.env
+    left = config.decisions * agents.robots - model.num_timesteps
     if left > 0:
         model.learn(left, callback=progress, reset_num_timesteps=False)
         progress._account()

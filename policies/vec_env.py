@@ -20,15 +20,15 @@ class AgentVecEnv(VecEnv):
         reward_scale: multiplies all rewards.
     """
 
-    def __init__(self, env: gym.vector.VectorEnv, gamma: float, reward_scale: float = 0.1) -> None:
+    def __init__(self, env: Any, gamma: float, reward_scale: float = 0.1) -> None:
         self.env: Any = env.unwrapped
         self._gamma, self._reward_scale = gamma, reward_scale
-        robots, self.n_actor = env.single_observation_space.shape  # type: ignore[misc]
+        robots, self.n_actor = env.single_observation_space.shape
         self.robots = robots
         env.reset(seed=0)
-        self.n_critic = self.env.privileged().shape[-1]
+        self.n_critic: int = self.env.privileged().shape[-1]
         space = gym.spaces.Box(-np.inf, np.inf, (self.n_actor + self.n_critic,), np.float32)
-        action = gym.spaces.Box(-1.0, 1.0, (env.single_action_space.shape[-1],), np.float32)  # type: ignore[index]
+        action = gym.spaces.Box(-1.0, 1.0, (env.single_action_space.shape[-1],), np.float32)
         super().__init__(env.num_envs * robots, space, action)
         self.finished: list[dict[str, np.ndarray]] = []  # outcomes since the last look
         self._actions = np.zeros((self.num_envs, *action.shape))
@@ -64,7 +64,7 @@ class AgentVecEnv(VecEnv):
         flat = self._flat(observation, self.env.privileged())
         return flat, reward.reshape(-1).astype(np.float32), np.repeat(done, self.robots), infos
 
-    def seed(self, seed: int | None = None) -> list[int | None]:  # type: ignore[override]
+    def seed(self, seed: int | None = None) -> list[int | None]:
         """Seed the next reset."""
         self._seed = seed
         return [seed] * self.num_envs

@@ -63,7 +63,7 @@ TRAINING_PHYSICS = PhysicsRange(
 )
 
 
-class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
+class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
     """n_envs cells; observations and actions carry an arm axis.
 
     Observation: float32 (n_envs, n_arms, FIELDS.size). Action: [-1, 1], (n_envs, n_arms, 7): six joint deltas and the
@@ -193,7 +193,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
         extra = np.stack(
             [
                 own,
-                latched.any(1)[:, None] & ~own,
+                np.asarray(latched.any(1))[:, None] & ~own,
                 self.task.held,
                 np.repeat(self.path.delay[:, None], self.n_arms, 1),
                 np.repeat(self.world.lag[:, None], self.n_arms, 1),
@@ -219,10 +219,12 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
                 assisted = self.config.starts.assisted * (1 - 2 / 3 * level)
                 self.start_config, self._pool = dataclasses.replace(self.config.starts, assisted=assisted), None
 
+    def _parts(self) -> dict[str, Any]:
+        return {"world": self.world, "path": self.path, "perception": self.perception, "task": self.task}
+
     def snapshot(self) -> dict[str, Array]:
         """Everything `restore` needs to go on exactly from here, as arrays."""
-        parts = {"world": self.world, "path": self.path, "perception": self.perception, "task": self.task}
-        flat = {f"{name}.{key}": v for name, part in parts.items() for key, v in part.snapshot().items()}
+        flat = {f"{name}.{key}": v for name, part in self._parts().items() for key, v in part.snapshot().items()}
         flat |= {"steps": self.steps, "pair": self.assignment.pair, "whole": self.whole, "level": np.array(self.level)}
         flat |= {f"pool.{f.name}": getattr(self._pool, f.name) for f in dataclasses.fields(Starts) if self._pool}
         flat["next"] = np.array(self._next)
@@ -231,14 +233,13 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Array]):
 
     def restore(self, snapshot: dict[str, Array]) -> None:
         """Go back to a snapshot of an environment made with the same arguments."""
-        parts = {"world": self.world, "path": self.path, "perception": self.perception, "task": self.task}
-        for name, part in parts.items():
+        for name, part in self._parts().items():
             part.restore({k.partition(".")[2]: v for k, v in snapshot.items() if k.startswith(f"{name}.")})
         self.set_level(snapshot["level"].item())
-        self.steps = snapshot["steps"].copy()
-        self.assignment = Assignment(snapshot["pair"].copy())
+        self.steps = snapshot["steps"].astype(np.intp)
+        self.assignment = Assignment(snapshot["pair"].astype(np.intp))
         self.whole = snapshot["whole"].astype(bool)
-        pool = {k.partition(".")[2]: v for k, v in snapshot.items() if k.startswith("pool.")}
+        pool: dict[str, Any] = {k.partition(".")[2]: v for k, v in snapshot.items() if k.startswith("pool.")}
         self._pool, self._next = Starts(**pool) if pool else None, int(snapshot["next"].item())
         self.rng.bit_generator.state = json.loads(snapshot["rng"].tobytes())
 

@@ -200,8 +200,8 @@ def cell_xml(cell: Cell, blueprint: Blueprint, physics: Physics | None = None) -
     # Net contact forces that behaviour constraints look at: arm against arm, each arm against the table.
     force = 'data="force" reduce="netforce" num="1"'
     sensors += f'<contact name="arms" subtree1="{left}_base" subtree2="{right}_base" {force}/>\n    '
-    for arm in (left, right):
-        sensors += f'<contact name="{arm}_table" subtree1="{arm}_base" geom2="table" {force}/>\n    '
+    for side in (left, right):
+        sensors += f'<contact name="{side}_table" subtree1="{side}_base" geom2="table" {force}/>\n    '
     half_x, half_y = cell.table.size[0] / 2, cell.table.size[1] / 2
     return f"""<mujoco model="horseshoe_{blueprint.name}">
   <compiler angle="radian" autolimits="true" balanceinertia="true"/>

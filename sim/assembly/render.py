@@ -53,6 +53,7 @@ class Recorder:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}")
         options: dict[str, Any] = {"fps": fps} if path.suffix == ".gif" else {"fps": fps, "macro_block_size": 8}
+        writer: Any
         with imageio.get_writer(temporary, format=path.suffix[1:].upper(), **options) as writer:
             for frame in self.images():
                 writer.append_data(frame)

@@ -1,6 +1,7 @@
 """The assembly task: named reward terms, success and failure, all judged from the true state of the world."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ class TaskConfig:
     Attributes:
         horizon: episode length [s].
         rewards: scale of every reward term.
-        rest_scale: multiplies the speeds that count as rest; above 1 in training only, where exploration shakes the arms.
+        rest_scale: multiplies the speeds that count as rest; above 1 in training, where exploration shakes the arms.
         max_contact: force between the arms, or of an arm on the table, that ends an episode [N].
     """
 
@@ -143,11 +144,11 @@ class Task:
         }
         return terms, self._outcomes(state, whole, diverged, late, serves & ~connected)
 
-    def snapshot(self) -> dict[str, Array]:
+    def snapshot(self) -> dict[str, NDArray[Any]]:
         """Everything `restore` needs to go on exactly from here."""
         return {"rest": self.rest.copy(), "ever_held": self.ever_held.copy(), "held": self.held.copy()}
 
-    def restore(self, snapshot: dict[str, Array]) -> None:
+    def restore(self, snapshot: dict[str, NDArray[Any]]) -> None:
         """Go back to a snapshot."""
         self.rest = snapshot["rest"].astype(np.intp)
         self.ever_held, self.held = snapshot["ever_held"].astype(bool), snapshot["held"].astype(bool)
@@ -158,7 +159,7 @@ class Task:
         good = self._latches.latched & (distance < JOINED_DISTANCE) & (angle < JOINED_ANGLE)
         connection = self._observer.blueprint.pairs[:, 0]
         count = range(len(self._observer.blueprint.connections))
-        return np.stack([good[:, connection == c].any(1) for c in count], 1).all(1)
+        return np.asarray(np.stack([good[:, connection == c].any(1) for c in count], 1).all(1))
 
     def _outcomes(self, state: WorldState, whole: Mask, diverged: Mask, late: Mask, unserved: Mask) -> NDArray[np.intp]:
         speed = np.linalg.norm(state.velocity[..., :3], axis=-1).max(1)
