@@ -44,7 +44,6 @@ from horseshoe.ros_ws.base_node import (
 
 HOME = [0.0, -0.35, -0.9, 0.0, 1.25, 0.0]  # tool down, 25 cm above the table [rad]
 WIGGLE, WIGGLE_TIME, WIGGLE_PERIOD = 0.06, 2.4, 0.8  # [rad] of the last joint, [s], [s]
-WIGGLE_SAMPLES = 150  # measurements that are needed to tell the delay
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -63,13 +62,14 @@ class ArmNode(LifecycleNode):
         share = parameter(self, "speed_share", 1.0, "Share of all speed limits, for first runs.", 0.05, 1.0)
         tool_speed = parameter(self, "max_tool_speed", limits.tool_speed, "Of the tool centre point [m/s].", 0.01, 1.2)
         speed = parameter(self, "max_speed", limits.speed, "Of any joint [rad/s].", 0.01, 3.14)
+        jump = parameter(self, "max_jump", limits.jump, "Refused above this, target to target [rad].", 0.01, 1.0)
         acceleration = parameter(self, "max_acceleration", limits.acceleration, "Of any joint [rad/s^2].", 0.1, 19.9)
         self.settings = ArmSettings(
             name=self.arm,
             ip=parameter(self, "robot_ip", "", "Address of the control box."),
             rate=parameter(self, "rate", 100.0, "Servo targets per second [Hz]; the policy's tick rate.", 100, 250),
             online_planning=parameter(self, "online_planning", False, "Stream in mode 6, gentler, for first runs."),
-            limits=ServoLimits(speed=speed, acceleration=acceleration, tool_speed=tool_speed).slowed(share),
+            limits=ServoLimits(speed=speed, acceleration=acceleration, tool_speed=tool_speed, jump=jump).slowed(share),
             hold_after=parameter(
                 self, "hold_after", 0.5, "Age of the newest command that makes the arm hold [s].", 0.05, 3600
             ),
@@ -242,12 +242,10 @@ class ArmNode(LifecycleNode):
             raise HorseshoeError(f"{self.arm} arm: activate it before its delay is measured")
 
         def wiggle() -> None:
-            start, ticks = time.monotonic(), int(0.2 * self.settings.rate)
-            enough, end = self.driver.log.measurements + WIGGLE_SAMPLES, WIGGLE_TIME
-            while (t := time.monotonic() - start) < end:
-                if t > end - 0.2 and self.driver.log.measurements < enough and end < 10 * WIGGLE_TIME:
-                    end += WIGGLE_PERIOD  # this machine was busy elsewhere
-                ahead = np.clip(t + np.arange(ticks) / self.settings.rate, 0.0, end)
+            first, ticks = self.driver.log.ticks, int(0.2 * self.settings.rate)
+            # Time counts in ticks that were sent, so that a busy machine slows the wiggle instead of cutting it.
+            while (t := (self.driver.log.ticks - first) / self.settings.rate) < WIGGLE_TIME:
+                ahead = np.clip(t + np.arange(ticks) / self.settings.rate, 0.0, WIGGLE_TIME)
                 targets = np.tile(begin.sent, (ticks, 1))
                 targets[:, 5] += WIGGLE / 2 * (1 - np.cos(2 * np.pi * ahead / WIGGLE_PERIOD))
                 self.driver.send(targets)

@@ -130,6 +130,7 @@ def nodes(arguments: LaunchArguments) -> list[NodeSpec]:
         "max_speed": max(action.max_speed, 2.5),
         "max_tool_speed": max(action.max_tool_speed, 0.96),
         "speed_share": a.speed,
+        "max_jump": max(action.reach + 0.05, 0.25),  # slow arms lag behind the path by up to its reach
         "hold_after": 0.5 * a.patience,
         "stop_after": 1.5 * a.patience,
         "stale_command": 0.3 * a.patience,

@@ -140,9 +140,9 @@ class OperatorNode(Node):
         begin = time.monotonic()
         self._change("/policy", ACTIVATE)
         self._say(f"episode {number} running")
-        self._until(lambda: self._outcome is not None or self._ended.is_set(), self._horizon, "the episode to end")
+        self._until(lambda: self._over(begin), None, "")
         self._arms_active = False
-        outcome = self._outcome or {"name": "ended by the operator"}
+        outcome = self._outcome or {"name": "ended by the operator" if self._ended.is_set() else "its time is over"}
         outcome.setdefault("seconds", round(time.monotonic() - begin, 1))
         self.outcomes.append(outcome)
         self._change("/policy", DEACTIVATE)
@@ -152,6 +152,12 @@ class OperatorNode(Node):
         good = sum(o["name"] == "success" for o in self.outcomes)
         slow = f", world {outcome['slow']:.1f} s behind" if outcome.get("slow") else ""
         self._say(f"episode {number}{total}: {outcome['name']}, {outcome['seconds']:.1f} s{slow}  ({good} successful)")
+
+    def _over(self, begin: float) -> bool:
+        late = time.monotonic() - begin > self._horizon
+        if late and self._simulated:
+            raise HorseshoeError(f"the world did not judge the episode within {self._horizon:.0f} s")
+        return self._outcome is not None or self._ended.is_set() or late
 
     def _faults(self) -> str:
         return next((s for s in self._states.values() if s.startswith(("stopped", "stopping", "disconnected"))), "")

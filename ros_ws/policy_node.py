@@ -117,13 +117,14 @@ class PolicyNode(LifecycleNode):
             self._check_arms()
             self._check_delays()
             seen, _ = self._look()
+            assert self.decider is not None
+            self.decider.start(seen)
+            self.decider.decide(seen)  # a policy that cannot answer is refused before anything moves
+            self.decider.start(seen)
         except HorseshoeError as error:
             return self._refuse(str(error))
-        assert self.decider is not None
-        self.decider.start(seen)
         self._active, self._changed = True, time.monotonic()
         self._timer = self.create_timer(1 / self.decider.contract.action.decision_rate, self._decide)
-        self._decide()
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:

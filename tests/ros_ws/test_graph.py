@@ -179,8 +179,9 @@ def test_an_episode_runs_from_unconfigured_nodes_to_its_outcome(graph: Callable[
             lambda g: g.probe.create_publisher(String, "/stop", 10).publish(String(data="somebody calls stop")),
             "somebody",
         ),
+        (lambda g: setattr(g.policy.decider.policy, "act", lambda _: np.full((1, 2, 7), np.nan)), "NaN"),
     ],
-    ids=["two nodes command an arm", "a fault on one arm", "a call on /stop"],
+    ids=["two nodes command an arm", "a fault on one arm", "a call on /stop", "NaN in mid-motion"],
 )
 def test_any_fault_stops_both_arms(
     graph: Callable[..., Graph], make_policy: Any, fault: Callable[[Graph], Any], message: str
@@ -223,14 +224,14 @@ def test_blocks_that_cannot_be_trusted_stop_the_arms(
     assert any(message in text for text in g.said)
 
 
-def test_a_policy_that_answers_nan_stops_the_arms_before_anything_moves(
+def test_a_policy_that_answers_nan_is_refused_before_anything_moves(
     graph: Callable[..., Graph], make_policy: Any
 ) -> None:
     g = graph(make_policy(nan=True))
     operator = g.operate()
     wait_until(lambda: operator.exit_code is not None)
-    assert operator.exit_code == FAULT
-    assert any("answered with NaN" in text for text in g.said)
+    assert operator.exit_code == REFUSED
+    assert "answered with NaN" in operator._states["policy"]
     assert g.policy._decisions == 0
 
 
