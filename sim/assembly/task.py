@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from horseshoe.hardware import xarm6
 from horseshoe.sim.assembly import magnets
 from horseshoe.sim.assembly.perception import true_scene
 from horseshoe.sim.assembly.scene import GRASP_HEIGHT, Assignment, SceneObserver
@@ -29,10 +30,11 @@ class RewardScales:
     reach: float = 1.0
     down: float = 0.3
     parallel: float = 0.5
+    ready: float = 0.6
     held: float = 0.7
     place: float = 1.5
     fit: float = 1.5
-    connected: float = 6.5  # more than all the terms above together, which it replaces
+    connected: float = 7.0  # more than all the terms above together, which it replaces
     team: float = 1.0
     action: float = -0.03
     arm_contact: float = -0.5
@@ -118,6 +120,7 @@ class Task:
         squeezed = target[..., 6] < size[..., 0] - 0.002
         self.held = serves & (distance < 0.025) & (along > 0.85) & snug & squeezed
         self.ever_held |= self.held
+        at_block = np.exp(-((distance / 0.03) ** 2)) * along**2
         goal, off = observer.goal_errors(scene, pair)
         error, turn = np.linalg.norm(goal, axis=-1), magnets.rotation_angle(off)
         near = 0.5 * (1 - np.tanh(4 * error)) + 0.5 * (1 - np.tanh(1.2 * turn)) * np.exp(-error / 0.3)
@@ -131,6 +134,8 @@ class Task:
             "reach": (1 - np.tanh(5 * distance)) * free,
             "down": np.clip(down, 0, 1) * free,
             "parallel": along**2 * free,
+            # Open on the way to the block; at the block the hand may close.
+            "ready": (at_block + (1 - at_block) * state.opening / xarm6.GRIPPER_STROKE) * free,
             "held": 1.0 * self.held * free,
             "place": (0.3 + 0.7 * self.held) * near * free,
             "fit": self.held * np.exp(-error / 0.03) * np.exp(-turn / 0.3) * free,
