@@ -42,10 +42,12 @@ def train_until(update: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """Train, but die at the end of that rollout."""
     with monkeypatch.context() as patch:
         ended = ppo._Progress._on_rollout_end
+        rollouts: list[int] = []
 
         def die(self: Any) -> None:
             ended(self)
-            if len(self.curve) == update:
+            rollouts.append(self.num_timesteps)
+            if len(rollouts) == update:
                 raise Killed
 
         patch.setattr(ppo._Progress, "_on_rollout_end", die)
