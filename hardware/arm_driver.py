@@ -8,8 +8,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from horseshoe.hardware.arm_settings import (
     check_targets,
     spec_of,
 )
+from horseshoe.hardware.arm_state import ArmSnapshot, Phase, Sent
 from horseshoe.hardware.error_codes import describe_code, describe_error
 from horseshoe.hardware.gripper_link import GripperLink
 from horseshoe.hardware.sdk import connect_sdk
@@ -38,56 +37,6 @@ OK, CONTROLLER_ERROR, WARNING, NO_ANSWER, NOT_READY = 0, 1, 2, 3, 9
 SERVO_MODE, POSITION_MODE, ONLINE_MODE = 1, 0, 6
 MAX_UNANSWERED = 3  # lost replies in a row that a link may have, however long they take
 logger = logging.getLogger(__name__)
-
-
-class Phase(Enum):
-    """What a driver is doing."""
-
-    DISCONNECTED = "disconnected"
-    IDLE = "idle"  # connected, motors perhaps on, nothing is sent
-    STREAMING = "streaming"
-    STOPPING = "stopping"  # braking, then state 4
-    STOPPED = "stopped"  # an operator must act
-
-
-@dataclass(frozen=True)
-class ArmSnapshot:
-    """State of an arm at one moment.
-
-    Attributes:
-        time: of the measurement [s], monotonic clock.
-        joints: measured [rad], shape (6,).
-        velocities: measured [rad/s], shape (6,).
-        sent: last target sent [rad], shape (6,).
-        opening: measured gripper opening [m], None if unknown.
-        phase: of the driver.
-        holding: whether the watchdog holds the arm because commands are overdue.
-        fault: why the arm was stopped, empty if it was not.
-    """
-
-    time: float
-    joints: Array
-    velocities: Array
-    sent: Array
-    opening: float | None
-    phase: Phase
-    holding: bool
-    fault: str
-
-
-@dataclass(frozen=True)
-class Sent:
-    """The newest servo target that really left.
-
-    Attributes:
-        time: [s], monotonic clock.
-        joints: after all limits [rad], shape (6,).
-        tick: its number since the driver was made.
-    """
-
-    time: float
-    joints: Array
-    tick: int
 
 
 class ArmDriver:
@@ -226,12 +175,18 @@ class ArmDriver:
         )
         self._step("make ready", lambda: api.set_state(0))
         time.sleep(0.05)
-        code, state = api.get_joint_states(num=2)
-        if code not in (OK, WARNING):
-            raise ArmError(f"{self.settings.name} arm: cannot read the joints: {describe_code(code)}")
-        measured = np.array(state[0][:6])
+        measured = np.zeros(6)
+
+        def read() -> int:
+            code, state = api.get_joint_states(num=2)
+            measured[:] = state[0][:6] if code == OK else measured
+            return int(code)
+
+        self._step("read the joints", read)
         api.set_timeout(CALL_TIMEOUT)
         with self._lock:
+            if self._phase is not Phase.IDLE:
+                raise ArmError(self._fault)
             now = time.monotonic()
             self._stream.begin(measured, now)
             self._last_sent = Sent(now, measured, self.log.ticks)
@@ -239,17 +194,17 @@ class ArmDriver:
 
     def stop(self, reason: str) -> None:
         """Brake and stay stopped until an operator clears it. Safe from any thread, at any time."""
-        if self._phase is Phase.STREAMING:
-            self._set_phase(Phase.STOPPING, reason)
-        elif self._phase is Phase.IDLE:
-            self._set_phase(Phase.STOPPED, reason)
-            self._api.set_state(4)
+        with self._lock:
+            if self._phase is Phase.IDLE:
+                self._stream.begin(self._state[1], time.monotonic())  # nothing to brake
+            if self._phase in (Phase.IDLE, Phase.STREAMING):
+                self._set_phase(Phase.STOPPING, reason)
 
     def close(self) -> None:
         """Stop, and close all connections."""
         if self._thread is not None:
             self.stop("the driver was closed")
-            end = time.monotonic() + 0.5
+            end = time.monotonic() + 1.0
             while self._phase is Phase.STOPPING and time.monotonic() < end:
                 time.sleep(0.005)
             self._alive = False
@@ -304,7 +259,9 @@ class ArmDriver:
         start, tick, late = time.monotonic(), 0, 0
         read_every = max(1, round(self.settings.rate / STATE_RATE))
         while self._alive:
-            if self._phase in (Phase.STREAMING, Phase.STOPPING):
+            if self._phase is Phase.STOPPING and self._stream.at_rest:
+                self._finish_stop()
+            elif self._phase in (Phase.STREAMING, Phase.STOPPING):
                 self._stream_tick(late)
             if tick % read_every == 0:
                 self._read_state()
@@ -331,11 +288,15 @@ class ArmDriver:
         self.log.add_sent(now, target, late)
         self._last_sent = Sent(now, target, self.log.ticks)
         self._judge(code)
-        if self._phase is Phase.STOPPING and self._stream.at_rest:
-            self._api.set_state(4)
-            self._set_phase(Phase.STOPPED)
-        elif self._gripper is not None and self._gripper.failing_for() > self.settings.link_timeout:
+        if self._gripper is not None and self._gripper.failing_for() > self.settings.link_timeout:
             self.stop(f"the gripper does not take commands ({describe_code(self._gripper.code)})")
+
+    def _finish_stop(self) -> None:
+        """Tell the controller to stay stopped, again and again until it says that it is."""
+        self._judge(self._api.set_state(4))
+        code, state = self._api.get_state()
+        if code == OK and state == 4 and self._phase is Phase.STOPPING:
+            self._set_phase(Phase.STOPPED)
 
     def _read_state(self) -> None:
         before = time.monotonic()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from horseshoe.hardware import capsules
-from horseshoe.hardware.arm_driver import ArmDriver, ArmSnapshot, Phase
+from horseshoe.hardware.arm_driver import ArmDriver
+from horseshoe.hardware.arm_state import ArmSnapshot, Phase
 from horseshoe.hardware.xarm6 import GRIPPER_STROKE, Array
 
 _NOT_BASE = slice(1, None)  # the base column stands on the table

@@ -24,6 +24,7 @@ REPORTS: dict[int, tuple[Callable[[Controller], bytes], float]] = {  # port: con
     30003: (reports.real, 100.0),
 }
 CATCH_UP = 50  # servo cycles; after a longer pause of this process the emulated time stands still for the rest
+AT_ONCE = 4  # cycles made up for before requests are looked at again
 
 
 def _bind(host: str) -> dict[int, socket.socket]:
@@ -164,8 +165,7 @@ class ControllerServer:
         due = int((time.monotonic() - self._start) / DT) - controller.ticks
         if due > CATCH_UP:
             self._start += (due - CATCH_UP) * DT
-            due = CATCH_UP
-        for _ in range(due):
+        for _ in range(min(due, AT_ONCE)):
             controller.tick()
             for port, (content, rate) in REPORTS.items():
                 listeners = self._listeners[port]

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from horseshoe.hardware.arm_driver import ArmDriver, Phase
+from horseshoe.hardware.arm_driver import ArmDriver
 from horseshoe.hardware.arm_settings import ArmError, ArmSettings
+from horseshoe.hardware.arm_state import Phase
 from horseshoe.hardware.emulator import Controller, ControllerServer, KinematicArm, cannot_bind
 from horseshoe.hardware.guard import Guard, GuardLimits, GuardThread
 

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from horseshoe.hardware.arm_driver import Phase
 from horseshoe.hardware.arm_settings import ArmError, CommandRefused
+from horseshoe.hardware.arm_state import Phase
 from horseshoe.hardware.emulator.controller import EMERGENCY_STOPS
 from horseshoe.hardware.error_codes import CONTROLLER_ERRORS
 from tests.hardware.conftest import HOME, Pair, wait_until
@@ -21,10 +21,14 @@ def both_stopped(pair: Pair) -> bool:
     return all(driver.snapshot().phase is Phase.STOPPED for driver in pair.drivers.values())
 
 
-def nothing_moves(pair: Pair, seconds: float = 0.15) -> bool:
-    before = {arm: pair.controller(arm).set_point.q for arm in ARMS}
-    time.sleep(seconds)
-    return all(np.array_equal(before[arm], pair.controller(arm).set_point.q) for arm in ARMS)
+def nothing_moves(pair: Pair) -> bool:
+    """Watch both arms for 200 ms of emulated time, after 100 ms for what was under way."""
+    held: list[list[np.ndarray]] = []
+    for ticks in (25, 50):
+        goal = {arm: pair.controller(arm).ticks + ticks for arm in ARMS}
+        wait_until(lambda goal=goal: all(pair.controller(arm).ticks >= goal[arm] for arm in ARMS))
+        held.append([pair.controller(arm).set_point.q for arm in ARMS])
+    return np.array_equal(*held)
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from horseshoe.hardware import capsules
-from horseshoe.hardware.arm_driver import ArmSnapshot, Phase
+from horseshoe.hardware.arm_state import ArmSnapshot, Phase
 from horseshoe.hardware.guard import Guard, GuardLimits
 
 HOME = np.array([0.0, -0.4, -0.6, 0.0, 1.0, 0.0])
