@@ -44,6 +44,7 @@ from horseshoe.ros_ws.base_node import (
 
 HOME = [0.0, -0.35, -0.9, 0.0, 1.25, 0.0]  # tool down, 25 cm above the table [rad]
 WIGGLE, WIGGLE_TIME, WIGGLE_PERIOD = 0.06, 2.4, 0.8  # [rad] of the last joint, [s], [s]
+WIGGLE_SAMPLES = 150  # measurements that are needed to tell the delay
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -242,10 +243,13 @@ class ArmNode(LifecycleNode):
             raise HorseshoeError(f"{self.arm} arm: activate it before its delay is measured")
 
         def wiggle() -> None:
-            first, ticks = self.driver.log.ticks, int(0.2 * self.settings.rate)
+            log, ticks, end = self.driver.log, int(0.2 * self.settings.rate), WIGGLE_TIME
+            first, enough = log.ticks, log.measurements + WIGGLE_SAMPLES
             # Time counts in ticks that were sent, so that a busy machine slows the wiggle instead of cutting it.
-            while (t := (self.driver.log.ticks - first) / self.settings.rate) < WIGGLE_TIME:
-                ahead = np.clip(t + np.arange(ticks) / self.settings.rate, 0.0, WIGGLE_TIME)
+            while (t := (log.ticks - first) / self.settings.rate) < end:
+                if t > end - 0.2 and log.measurements < enough and end < 20 * WIGGLE_TIME:
+                    end += WIGGLE_PERIOD
+                ahead = np.clip(t + np.arange(ticks) / self.settings.rate, 0.0, end)
                 targets = np.tile(begin.sent, (ticks, 1))
                 targets[:, 5] += WIGGLE / 2 * (1 - np.cos(2 * np.pi * ahead / WIGGLE_PERIOD))
                 self.driver.send(targets)

@@ -108,4 +108,4 @@ def start_up(domain: int, tmp_path: Path) -> Callable[..., "subprocess.Popen[str
     for process in started:
         if process.poll() is None:
             process.terminate()
-            process.communicate(timeout=60)
+            process.communicate(timeout=600)
