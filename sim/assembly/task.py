@@ -30,11 +30,11 @@ class RewardScales:
     reach: float = 1.0
     down: float = 0.3
     parallel: float = 0.5
-    ready: float = 0.6
+    ready: float = 1.5
     held: float = 0.7
     place: float = 1.5
     fit: float = 1.5
-    connected: float = 7.0  # more than all the terms above together, which it replaces
+    connected: float = 8.0  # more than all the terms above together, which it replaces
     team: float = 1.0
     action: float = -0.03
     arm_contact: float = -0.5
