@@ -97,8 +97,8 @@ def contact(
     k, s, r = wp.tid()
     t = (k + 1) * every
     at = robots[t, s, r]
-    nearest = 0
-    best = 1.0e9
+    nearest = int(0)  # noqa: UP018, RUF046 (declares a variable)
+    best = float(1.0e9)  # noqa: UP018
     for p in range(x.shape[2]):
         d = x[t, s, p] - at
         dd = wp.dot(d, d)

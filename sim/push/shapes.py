@@ -64,20 +64,30 @@ def particles(shape: str, count: int) -> Array:
     cloud = np.concatenate(dense)
     if shape == "disc":
         cloud = cloud[np.linalg.norm(cloud, axis=1) < DISC_RADIUS]
-    points = spread(cloud, count, rng)
+    points = spread(cloud, count)
     points.flags.writeable = False  # it is cached
     return points
 
 
-def spread(cloud: Array, count: int, rng: np.random.Generator) -> Array:
-    """Even sample of a dense cloud (Lloyd's algorithm), centred on the cloud's mean."""
-    points = cloud[rng.choice(len(cloud), count, replace=len(cloud) < count)] + 1e-9 * rng.normal(size=(count, 2))
-    for _ in range(25):
+def spread(cloud: Array, count: int) -> Array:
+    """Even sample of a dense cloud, centred on the cloud's mean: parts of equal share, then Lloyd's algorithm."""
+    points = _parts(cloud, count)
+    for _ in range(8):
         owner = cKDTree(points).query(cloud)[1]
-        owned = np.maximum(np.bincount(owner, minlength=count), 1)[:, None]
+        owned = np.bincount(owner, minlength=count)[:, None]
         total = np.stack([np.bincount(owner, cloud[:, k], minlength=count) for k in range(2)], axis=1)
-        points = np.where(np.bincount(owner, minlength=count)[:, None] > 0, total / owned, points)
-    return points - cloud.mean(0)
+        points = np.where(owned > 0, total / np.maximum(owned, 1), points)
+    return points - points.mean(0)
+
+
+def _parts(cloud: Array, count: int) -> Array:
+    """Cut a cloud into `count` parts of equal share, across the longer side first; the parts' means."""
+    if count == 1:
+        return cloud.mean(0, keepdims=True)
+    order = np.argsort(cloud[:, np.argmax(np.ptp(cloud, axis=0))], kind="stable")
+    half = count // 2
+    cut = round(len(cloud) * half / count)
+    return np.concatenate([_parts(cloud[order[:cut]], half), _parts(cloud[order[cut:]], count - half)])
 
 
 def from_image(path: str | Path, count: int, config: PushConfig) -> tuple[Array, float]:
@@ -115,7 +125,7 @@ def from_image(path: str | Path, count: int, config: PushConfig) -> tuple[Array,
     rng = np.random.default_rng(0)
     repeats = max(1, 60 * count // len(corner))
     cloud = (np.repeat(corner, repeats, axis=0) + rng.random((repeats * len(corner), 2))) * pixel
-    return spread(cloud, count, rng) + cloud.mean(0), float(dark.sum() * pixel.prod())
+    return spread(cloud, count) + cloud.mean(0), float(dark.sum() * pixel.prod())
 
 
 def bend(points: Array, angle: float) -> Array:
