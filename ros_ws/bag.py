@@ -19,8 +19,8 @@ ARMS = ("left", "right")
 class Series:
     """Rows of numbers over time. time: [s] since the epoch, shape (n,); values: shape (n, k)."""
 
-    time: Array
-    values: Array
+    time: Array = field(default_factory=lambda: np.zeros(0))
+    values: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
     def between(self, begin: float, end: float) -> "Series":
         """The rows of a stretch of time [s]."""
@@ -43,12 +43,12 @@ class Run:
         delays: measured before the first episode [s], by arm.
     """
 
-    measured: dict[str, Series]
-    sent: dict[str, Series]
-    commands: dict[str, Array]
-    blocks: Series
-    truth: Series
-    timing: Series
+    measured: dict[str, Series] = field(default_factory=dict)
+    sent: dict[str, Series] = field(default_factory=dict)
+    commands: dict[str, Array] = field(default_factory=dict)
+    blocks: Series = field(default_factory=Series)
+    truth: Series = field(default_factory=Series)
+    timing: Series = field(default_factory=Series)
     outcomes: list[dict[str, Any]] = field(default_factory=list)
     lines: list[tuple[float, str, str]] = field(default_factory=list)
     contract: str = ""
@@ -72,7 +72,7 @@ def read(folder: Path) -> Run:
 
     store = get_typestore(Stores.ROS2_KILTED)
     rows: dict[str, list[Any]] = {}
-    run = Run({}, {}, {}, *(Series(np.zeros(0), np.zeros((0, 0))) for _ in range(3)))
+    run = Run()
     try:
         with Reader(folder) as reader:
             for connection, when, data in reader.messages():

@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -40,7 +40,7 @@ ARMS = ("left", "right")
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
-def run(make: Callable[[], Any], args: Sequence[str] | None = None) -> int:
+def run(make: Callable[[], Any], args: list[str] | None = None) -> int:
     """Run one node until SIGINT or SIGTERM, then close it while ROS is still up.
 
     A node may have a `close()`, called last, an `exit_code` that is not None once it wants to end, and `hosted` nodes
@@ -89,7 +89,7 @@ def parameter(node: Node, name: str, default: T, description: str, low: float = 
         descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
     elif low < high and isinstance(default, int):
         descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
-    value = node.declare_parameter(name, default, descriptor).value
+    value: Any = node.declare_parameter(name, default, descriptor).value
     return type(default)(value)  # type: ignore[call-arg]  # arrays come as array.array
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import rclpy
@@ -65,8 +66,8 @@ class OperatorNode(Node):
             )
         self.create_subscription(String, "/policy/state", lambda m: self._states.update(policy=m.data), LATCHED)
         self.create_subscription(String, "/world/outcome", self._on_outcome, EVENT)
-        for name, event in (("start", self._started), ("end", self._ended)):
-            self.create_service(Trigger, f"~/{name}", lambda _, response, e=event: self._set(e, response))
+        self.create_service(Trigger, "~/start", partial(self._set, self._started))
+        self.create_service(Trigger, "~/end", partial(self._set, self._ended))
         self._thread = threading.Thread(target=self._work, name="operator", daemon=True)
         self._thread.start()
 
@@ -119,8 +120,7 @@ class OperatorNode(Node):
         for arm in ARMS:
             self._call(f"/{arm}/arm/home")
         for arm in ARMS:
-            self._until(lambda a=arm: self._states.get(a) == "at home", self._patience, f"the {arm} arm to be home")
-            self._refused_by(arm)
+            self._until(partial(self._is, arm, "at home"), self._patience, f"the {arm} arm to be home")
         for arm in ARMS:
             self._change(f"/{arm}/arm", ACTIVATE)
         self._sleep(SETTLE)
@@ -128,7 +128,9 @@ class OperatorNode(Node):
         if number == 1 and self._delays:
             for arm in ARMS:  # one after the other, so that nothing else moves
                 self._call(f"/{arm}/arm/measure_delay")
-                self._until(lambda a=arm: a in self._measured_delays, self._patience, f"the delay of the {arm} arm")
+                self._until(
+                    partial(self._measured_delays.__contains__, arm), self._patience, f"the delay of the {arm} arm"
+                )
         if self._simulated:
             self._call("/world/next_episode")
         elif number > 1:
@@ -142,8 +144,10 @@ class OperatorNode(Node):
         self._say(f"episode {number} running")
         self._until(lambda: self._over(begin), None, "")
         self._arms_active = False
-        outcome = self._outcome or {"name": "ended by the operator" if self._ended.is_set() else "its time is over"}
-        outcome.setdefault("seconds", round(time.monotonic() - begin, 1))
+        outcome: dict[str, Any] = self._outcome or {
+            "name": "ended by the operator" if self._ended.is_set() else "its time is over"
+        }
+        outcome = {"seconds": round(time.monotonic() - begin, 1), **outcome}
         self.outcomes.append(outcome)
         self._change("/policy", DEACTIVATE)
         for arm in ARMS:
@@ -187,10 +191,6 @@ class OperatorNode(Node):
         self._until(future.done, self._patience, f"an answer of {service}")
         return future.result()
 
-    def _refused_by(self, arm: str) -> None:
-        if self._states.get(arm, "").startswith("refused"):
-            raise HorseshoeError(self._states[arm])
-
     def _until(self, condition: Callable[[], bool], patience: float | None, what: str) -> None:
         end = time.monotonic() + (patience or 1e9)
         while not condition():
@@ -204,11 +204,14 @@ class OperatorNode(Node):
                 raise HorseshoeError(f"waited {patience:.0f} s in vain for {what}")
             time.sleep(0.01)
 
+    def _is(self, arm: str, state: str) -> bool:
+        return self._states.get(arm) == state
+
     def _sleep(self, duration: float) -> None:
         if self._closing.wait(duration):
             raise _Closed
 
-    def _set(self, event: threading.Event, response: Trigger.Response) -> Trigger.Response:
+    def _set(self, event: threading.Event, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         event.set()
         response.success = True
         return response

@@ -78,12 +78,7 @@ def delays(run: Run, arm: str) -> list[float]:
     """Delay from a servo target to its motion, in every stretch with enough motion to tell [s]."""
     found = []
     for begin, end in stretches(run.sent[arm].time):
-        part = Run(
-            {arm: run.measured[arm].between(begin, end)},
-            {arm: run.sent[arm].between(begin, end)},
-            {},
-            *(run.blocks,) * 3,
-        )
+        part = Run({arm: run.measured[arm].between(begin, end)}, {arm: run.sent[arm].between(begin, end)})
         try:
             found.append(measure_delay(part.timing_of(arm)))
         except ValueError:
