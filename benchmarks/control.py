@@ -161,6 +161,8 @@ def run(seconds: float, rate: float, output: Path | None) -> dict[str, Any]:
             result["cases"][case] = rows
         for pipe in emulators.values():
             pipe.send("end")
+    except EOFError as error:
+        raise HorseshoeError("a process of the benchmark ended early; its message is above") from error
     finally:
         for process in children:
             process.join(3.0)
