@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from horseshoe.hardware import xarm6
 from horseshoe.sim.assembly import magnets
 from horseshoe.sim.assembly.perception import true_scene
 from horseshoe.sim.assembly.scene import GRASP_HEIGHT, Assignment, SceneObserver
@@ -120,7 +119,11 @@ class Task:
         squeezed = target[..., 6] < size[..., 0] - 0.002
         self.held = serves & (distance < 0.025) & (along > 0.85) & snug & squeezed
         self.ever_held |= self.held
-        at_block = np.exp(-((distance / 0.03) ** 2)) * along**2
+        # A hand should be open on its way and close at the block; neither end of the range earns more than it must,
+        # or the gripper's command saturates there and exploration never closes (or opens) it again.
+        at_block = np.exp(-((distance / 0.015) ** 2)) * along**2
+        wide = np.clip(state.opening / 0.06, 0, 1)
+        closed = 1 - np.clip((state.opening - size[..., 0]) / 0.04, 0, 1)
         goal, off = observer.goal_errors(scene, pair)
         error, turn = np.linalg.norm(goal, axis=-1), magnets.rotation_angle(off)
         near = 0.5 * (1 - np.tanh(4 * error)) + 0.5 * (1 - np.tanh(1.2 * turn)) * np.exp(-error / 0.3)
@@ -131,11 +134,10 @@ class Task:
         whole = done.all(1)
         free = serves & ~connected
         terms = {
-            "reach": (1 - np.tanh(5 * distance)) * free,
+            "reach": (0.5 * (1 - np.tanh(5 * distance)) + 0.5 * np.exp(-distance / 0.03)) * free,
             "down": np.clip(down, 0, 1) * free,
             "parallel": along**2 * free,
-            # Open on the way to the block; at the block the hand may close.
-            "ready": (at_block + (1 - at_block) * state.opening / xarm6.GRIPPER_STROKE) * free,
+            "ready": (at_block * closed + (1 - at_block) * wide) * free,
             "held": 1.0 * self.held * free,
             "place": (0.3 + 0.7 * self.held) * near * free,
             "fit": self.held * np.exp(-error / 0.03) * np.exp(-turn / 0.3) * free,
