@@ -42,7 +42,7 @@ _OFFSET = 0.035 - 0.026
 FINGERS = ("left_finger", "right_finger")
 POSITION_LOOP = 0.01  # [s], time constant of the position loop around the (stiff) velocity loop
 GEAR_FORCE = 50.0  # [N m], far above what the motor gives
-PAD_STIFFNESS, PAD_DAMPING = 2.0e4, 200.0  # [N/m], [N s/m] of a rubber pad
+PAD_STIFFNESS, PAD_DAMPING = 1.0e5, 300.0  # [N/m], [N s/m] of a contact point; four make 3 mm of rubber
 
 
 def drive_angle(opening: float) -> float:
