@@ -181,7 +181,7 @@ def _draw_delay(figure: Any, run: Run, begin: float) -> None:
         right.hist(1000 * _ages(run, arm), 40, alpha=0.6, color=COLOURS[arm], label=arm)
     left.set(title="servo target to motion", xlabel="ms", ylabel="stretches")
     right.set(title="age of commands on arrival", xlabel="ms", ylabel="decisions")
-    left.legend()
+    left.legend(loc="upper right")
 
 
 def _draw_jitter(figure: Any, run: Run, begin: float) -> None:
@@ -189,7 +189,7 @@ def _draw_jitter(figure: Any, run: Run, begin: float) -> None:
     for arm in ARMS:
         left.hist(1000 * intervals(run.sent[arm].time), 80, alpha=0.6, color=COLOURS[arm], label=arm, log=True)
     left.set(title="interval of servo targets", xlabel="ms")
-    left.legend()
+    left.legend(loc="upper right")
     if len(run.timing.time):
         right.plot(run.timing.time - begin, 1000 * run.timing.values[:, 3], ".", markersize=3)
     right.set(title="skew between the arms' measurements", xlabel="s", ylabel="ms")
@@ -200,7 +200,7 @@ def _draw_ages(figure: Any, run: Run, begin: float) -> None:
     if len(run.timing.time):
         for k, name in enumerate(("left joints", "right joints", "blocks")):
             axes.plot(run.timing.time - begin, 1000 * run.timing.values[:, k], ".", markersize=3, label=name)
-        axes.legend()
+        axes.legend(loc="upper right")
     axes.set(title="age of what a decision saw", xlabel="s", ylabel="ms")
 
 
