@@ -164,7 +164,7 @@ def test_an_episode_runs_from_unconfigured_nodes_to_its_outcome(graph: Callable[
     wait_until(lambda: operator.exit_code is not None)
     assert operator.exit_code == 0, operator._states
     assert [o["name"] for o in operator.outcomes] == ["no_grasp"]  # this policy only turns joint 1
-    assert abs(g.left.driver._arm.measured().joints[0]) > 0.3
+    assert abs(g.left.driver._arm.measured().joints[0]) > 0.05
     assert g.held()
     # This machine may be busy, but everything comes, and nothing faster than it should.
     for topic, rate in zip(counts, (100.0, 100.0, 30.0, 5.0), strict=True):
