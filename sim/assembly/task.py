@@ -29,11 +29,11 @@ class RewardScales:
     reach: float = 1.0
     down: float = 0.3
     parallel: float = 0.5
-    ready: float = 1.5
+    ready: float = 1.0
     held: float = 0.7
     place: float = 1.5
     fit: float = 1.5
-    connected: float = 8.0  # more than all the terms above together, which it replaces
+    connected: float = 8.5  # more than all the terms above together, which it replaces
     team: float = 1.0
     action: float = -0.03
     arm_contact: float = -0.5
@@ -120,7 +120,8 @@ class Task:
         self.held = serves & (distance < 0.025) & (along > 0.85) & snug & squeezed
         self.ever_held |= self.held
         # A hand should be open on its way and close at the block; neither end of the range earns more than it must,
-        # or the gripper's command saturates there and exploration never closes (or opens) it again.
+        # or the gripper's command saturates there and exploration never closes (or opens) it again. Arriving with an
+        # open hand costs nothing: a dip there would keep the hand hovering above the block.
         at_block = np.exp(-((distance / 0.015) ** 2)) * along**2
         wide = np.clip(state.opening / 0.06, 0, 1)
         closed = 1 - np.clip((state.opening - size[..., 0]) / 0.04, 0, 1)
@@ -137,7 +138,7 @@ class Task:
             "reach": (0.5 * (1 - np.tanh(5 * distance)) + 0.5 * np.exp(-distance / 0.03)) * free,
             "down": np.clip(down, 0, 1) * free,
             "parallel": along**2 * free,
-            "ready": (at_block * closed + (1 - at_block) * wide) * free,
+            "ready": (at_block * (1 + closed) + (1 - at_block) * wide) * free,
             "held": 1.0 * self.held * free,
             "place": (0.3 + 0.7 * self.held) * near * free,
             "fit": self.held * np.exp(-error / 0.03) * np.exp(-turn / 0.3) * free,
