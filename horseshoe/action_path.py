@@ -47,9 +47,9 @@ class ActionConfig:
     reach: float = field(default=0.3, metadata={"range": (0.01, 3.0)})
     gripper_range: tuple[float, float] = (0.0, 0.085)
     interpolation: float = field(default=1.0, metadata={"range": (0.0, 1.0)})
-    max_speed: float = field(default=2.0, metadata={"range": (0.01, 3.15)})
-    max_acceleration: float = field(default=15.0, metadata={"range": (0.1, 20.0)})
-    max_tool_speed: float = field(default=1.0, metadata={"range": (0.01, 1.2)})
+    max_speed: float = field(default=1.8, metadata={"range": (0.01, 3.15)})
+    max_acceleration: float = field(default=14.0, metadata={"range": (0.1, 20.0)})
+    max_tool_speed: float = field(default=0.7, metadata={"range": (0.01, 1.2)})
     max_delay: float = field(default=0.4, metadata={"range": (0.0, 2.0)})
 
     def __post_init__(self) -> None:

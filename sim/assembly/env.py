@@ -19,7 +19,7 @@ from horseshoe.sim.assembly import blueprint as blueprints
 from horseshoe.sim.assembly import cell as cells
 from horseshoe.sim.assembly.perception import NoiseConfig, Perception, true_scene
 from horseshoe.sim.assembly.render import Recorder, renderer
-from horseshoe.sim.assembly.scene import FIELDS, Assignment, SceneObserver
+from horseshoe.sim.assembly.scene import FIELDS, Assignment, Scene, SceneObserver
 from horseshoe.sim.assembly.starts import StartConfig, Starts, StartSampler
 from horseshoe.sim.assembly.task import OUTCOMES, Task, TaskConfig
 from horseshoe.sim.assembly.world import CHUNK, TICK, BatchWorld, PhysicsRange
@@ -57,7 +57,7 @@ TRAINING_PHYSICS = PhysicsRange(
     table_friction=(0.25, 0.6),
     servo_stiffness=(0.5, 1.3),
     servo_damping=(0.7, 1.4),
-    servo_lag=(0.01, 0.08),
+    servo_lag=(0.005, 0.06),
     finger_force=(15.0, 35.0),
     magnet=(0.85, 1.15),
 )
@@ -172,8 +172,8 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         if done.any():
             info["whole"], info["steps"] = self.whole.copy(), self.steps.copy()
             info["delay"] = self.path.delay
-            info["final_obs"] = self._observe()
-            info["final_privileged"] = self.privileged()
+            info["final_obs"] = self._observe(done)
+            info["final_privileged"] = self.privileged(done)
             if self.recorder:
                 for index in np.flatnonzero(done):
                     self.recorder.finish(int(index), OUTCOMES[outcome[index]])
@@ -183,9 +183,9 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
     outcomes = OUTCOMES
     frame_rate = 1 / (CHUNK * TICK)  # of recordings [Hz]
 
-    def privileged(self) -> Array:
+    def privileged(self, mask: Mask | None = None) -> Array:
         """What only a critic in training may see: the true scene and physics, float32 (n_envs, n_arms, PRIVILEGED)."""
-        true = self.observer.observe(true_scene(self.world.state(), self.path.target), self.assignment)
+        true = self._seen(true_scene(self.world.state(), self.path.target), mask)
         n = self.num_envs
         latched = self.world.magnets.latched
         pair = np.maximum(self.assignment.pair, 0)
@@ -255,8 +255,8 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         self.steps[mask] = 0
         self.whole[mask] = starts.whole
         # The roles are decided on what is seen at the start, as on the robot.
-        scene = true_scene(self.world.state(), self.path.target)
-        self.assignment.pair[mask] = self.observer.assign(scene).pair[mask]
+        scene = true_scene(self.world.state(), self.path.target).take(mask)
+        self.assignment.pair[mask] = self.observer.assign(scene).pair
 
     def _take(self, k: int) -> Starts:
         if self._pool is None or self._next + k > len(self._pool):
@@ -266,9 +266,16 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         self._next += k
         return taken
 
-    def _observe(self) -> Array:
-        scene = self.perception.perceive(self.path.target)
-        return self.observer.observe(scene, self.assignment).astype(np.float32)
+    def _observe(self, mask: Mask | None = None) -> Array:
+        """What the arms see now; of the cells in mask (n_envs,) only, zeros elsewhere."""
+        return self._seen(self.perception.perceive(self.path.target), mask).astype(np.float32)
+
+    def _seen(self, scene: Scene, mask: Mask | None) -> Array:
+        if mask is None:
+            return self.observer.observe(scene, self.assignment)
+        seen = np.zeros((self.num_envs, self.n_arms, FIELDS.size))
+        seen[mask] = self.observer.observe(scene.take(mask), Assignment(self.assignment.pair[mask]))
+        return seen
 
     def record(self, count: int) -> Recorder:
         """Keep the coming episode of the first `count` environments for a video; call before `reset`."""

@@ -73,7 +73,9 @@ class Magnets:
         self.latched: Mask = np.zeros((n_envs, len(blueprint.pairs)), dtype=bool)
         self.size = np.ones(n_envs)
         self.strength = np.ones(n_envs)
-        self._since = np.zeros((n_envs, len(blueprint.pairs)))  # time since capture [s]
+        self.since = np.zeros((n_envs, len(blueprint.pairs)))  # time since capture [s]
+        # A pair that was pulled apart attracts as before, but is captured again only once it has really parted.
+        self.parted: Mask = np.ones((n_envs, len(blueprint.pairs)), dtype=bool)
         block = blueprint.magnet_block
         first, second = np.triu_indices(len(block), 1)
         apart = block[first] != block[second]
@@ -85,9 +87,16 @@ class Magnets:
         self._to_first, self._to_second = np.eye(len(block))[:, self._first], np.eye(len(block))[:, self._second]
         self._to_block = np.eye(len(blueprint.blocks))[:, block]
 
+        # Pairs of blocks that latchable magnets join, and weights of their relative rotation in the trace of a pair.
+        blocks = block[blueprint.pairs[:, 1:]]
+        self._between, which = np.unique(blocks, axis=0, return_inverse=True)
+        traces = np.zeros((len(self._between), 9, len(blocks)))
+        traces[which.ravel(), :, np.arange(len(blocks))] = blueprint.goal_rotation.reshape(-1, 9)
+        self._traces = traces.reshape(-1, len(blocks))
+
     def reset(self, mask: Mask) -> None:
         """Open every latch of the environments in mask, shape (n_envs,)."""
-        self.latched[mask] = False
+        self.latched[mask], self.parted[mask] = False, True
 
     def wrenches(self, position: Array, rotation: Array) -> Array:
         """Magnetic wrench on every block about its centre, world frame.
@@ -134,16 +143,15 @@ class Magnets:
         Returns:
             Distance between the magnets' faces [m] and rotation from the joined orientation [rad], each (n_envs, P).
         """
-        bp = self.blueprint
+        bp, n = self.blueprint, len(position)
         _, s, a = bp.pairs.T
-        bs, ba = bp.magnet_block[s], bp.magnet_block[a]
-        scale = self.size[:, None, None]
-        first, second = rotation[:, bs], rotation[:, ba]
-        place_s = position[:, bs] + (first @ (bp.magnet_position[s] * scale)[..., None])[..., 0]
-        place_a = position[:, ba] + (second @ (bp.magnet_position[a] * scale)[..., None])[..., 0]
-        # The trace of (joined orientation)^T (orientation) is a plain sum of products.
-        cosine = (((first @ bp.goal_rotation) * second).sum((-2, -1)) - 1) / 2
-        return np.sqrt(((place_a - place_s) ** 2).sum(-1)), np.arccos(np.clip(cosine, -1, 1))
+        lever = rotation[:, bp.magnet_block] @ (bp.magnet_position * self.size[:, None, None])[..., None]
+        place = position[:, bp.magnet_block] + lever[..., 0]
+        # The trace of (joined orientation)^T (orientation) is a plain sum of products, here of all pairs at once.
+        first, second = self._between.T
+        between = np.swapaxes(rotation[:, first], -1, -2) @ rotation[:, second]
+        cosine = (between.reshape(n, -1) @ self._traces - 1) / 2
+        return np.sqrt(((place[:, a] - place[:, s]) ** 2).sum(-1)), np.arccos(np.clip(cosine, -1, 1))
 
     def update(self, distance: Array, angle: Array, force: Array, torque: Array, dt: float) -> Mask:
         """Capture what came close enough and release what is pulled too hard.
@@ -159,10 +167,12 @@ class Magnets:
             Pairs captured by this call, shape (n_envs, P).
         """
         limit = self.strength[:, None] ** 2
-        self._since += dt
+        self.since += dt
         pulled = (force > BREAK_FORCE * limit) | (torque > BREAK_TORQUE * limit)
-        self.latched &= ~(pulled & (self._since > GRACE))
-        close = (distance < CAPTURE_DISTANCE) & (angle < CAPTURE_ANGLE)
+        released = self.latched & pulled & (self.since > GRACE)
+        self.latched &= ~released
+        self.parted = (self.parted & ~released) | (distance > CAPTURE_DISTANCE)
+        close = (distance < CAPTURE_DISTANCE) & (angle < CAPTURE_ANGLE) & self.parted
         if not close.any():
             return close
         # A magnet holds one other; of several candidates the nearest is captured, one a call.
@@ -174,5 +184,5 @@ class Magnets:
         nearest = np.where(close, distance, np.inf).argmin(1)
         captured = close & (np.arange(close.shape[1]) == nearest[:, None])
         self.latched |= captured
-        self._since[captured] = 0.0
+        self.since[captured] = 0.0
         return captured

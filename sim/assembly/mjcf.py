@@ -21,8 +21,10 @@ TIME_STEP = 0.01  # [s]
 FINGER_TILT = math.atan2(0.0117, 0.0225)  # chord of the linkage between 85 and 40 mm of opening [rad]
 FINGER_TRAVEL = xarm6.GRIPPER_STROKE / 2 / math.cos(FINGER_TILT)  # of one slide, open to closed [m]
 # Joint stiffness [N m/rad] and rotor inertia [kg m^2]; the xArm's servos are stiff and geared (100:1).
-STIFFNESS = np.array([3000.0, 3000.0, 2000.0, 1000.0, 1000.0, 600.0])
+STIFFNESS = np.array([5000.0, 5000.0, 3500.0, 1500.0, 1500.0, 1000.0])
 ARMATURE = np.array([0.4, 0.4, 0.3, 0.15, 0.15, 0.1])
+_INERTIA = ARMATURE + np.array([0.8, 0.8, 0.3, 0.03, 0.03, 0.005])  # with what a joint carries, about [kg m^2]
+DAMPING = 1.4 * np.sqrt(STIFFNESS * _INERTIA)  # [N m s/rad], of a ratio of 0.7
 FINGER_STIFFNESS = 4000.0  # [N/m]
 
 # Collision bits. Arms collide with the other arm, the table and the blocks, never with themselves.
@@ -85,13 +87,15 @@ def _shape(kind: str, size: str, fromto: str, extra: str) -> str:
 
 def _gripper(arm: str, physics: Physics, bits: str) -> str:
     tilt_y, tilt_z = math.cos(FINGER_TILT), math.sin(FINGER_TILT)
+    # Geared fingers: at full force they move at the gripper's own speed, whatever the force of this cell.
+    damping = physics.finger_force * tilt_y**2 / (xarm6.GRIPPER_MAX_SPEED / 2)
     fingers = ""
     for side, sign in (("l", 1), ("r", -1)):
         fingers += f"""
         <body name="{arm}_finger_{side}" pos="0 {sign * xarm6.GRIPPER_STROKE / 2:.6g} 0.162">
           <inertial pos="0 {sign * 0.01} -0.02" mass="0.08" diaginertia="3e-5 3e-5 1e-5"/>
           <joint name="{arm}_slide_{side}" type="slide" axis="0 {-sign * tilt_y:.6g} {tilt_z:.6g}"
-            range="0 {FINGER_TRAVEL:.6g}" armature="0.3" damping="2"/>
+            range="0 {FINGER_TRAVEL:.6g}" armature="0.3" damping="{damping:.6g}"/>
           <geom name="{arm}_pad_{side}" type="box" size="0.013 0.006 0.016" pos="0 {sign * 0.006} -0.016" mass="0"
             class="pad" friction="{physics.pad_friction:.6g} 0.02 0.0001"
             contype="{_PAD}" conaffinity="{_PAD | _BLOCK | _TABLE}"/>
@@ -108,9 +112,6 @@ def _gripper(arm: str, physics: Physics, bits: str) -> str:
 def _arm(name: str, position: Iterable[float], yaw: float, physics: Physics, bit: int, other: int) -> str:
     bits = f'contype="{bit}" conaffinity="{other | _TABLE | _BLOCK}" rgba="0.92 0.92 0.94 1"'
     ghost = 'contype="0" conaffinity="0" rgba="0.92 0.92 0.94 1"'
-    # Damping for a critically damped joint; mean inertia of the distal links is small beside the armature of wrists.
-    inertia = ARMATURE + np.array([0.8, 0.8, 0.3, 0.03, 0.03, 0.005])
-    damping = 2 * np.sqrt(STIFFNESS * inertia) * physics.servo_damping
     body = close = ""
     for i, link in enumerate(xarm6.LINKS):
         quat = Rotation.from_euler("xyz", link.rpy).as_quat(scalar_first=True)
@@ -119,7 +120,7 @@ def _arm(name: str, position: Iterable[float], yaw: float, physics: Physics, bit
     <body name="{name}_{link.name}" pos="{_vec(link.xyz)}" quat="{_vec(quat)}" gravcomp="1">
       {_inertial(link)}
       <joint name="{name}_joint{i + 1}" axis="0 0 1" range="{low:.9g} {high:.9g}" armature="{ARMATURE[i]}"
-        damping="{damping[i]:.6g}" frictionloss="{physics.joint_friction:.6g}"/>"""
+        damping="1" frictionloss="{physics.joint_friction:.6g}"/>"""
         body += "".join(_shape(*s, bits if link.name in _COLLIDING else ghost) for s in _SHAPES[link.name])
         close += "</body>"
     base = "".join(_shape(*s, ghost) for s in _SHAPES["link_base"])
@@ -134,9 +135,11 @@ def _actuators(arm: str, physics: Physics) -> str:
     lines = []
     for i in range(xarm6.N_JOINTS):
         kp = STIFFNESS[i] * physics.servo_stiffness
+        # The damping belongs to the servo: on the joint it would fight the motor's limited torque and cap the speed.
+        kv = DAMPING[i] * physics.servo_damping
         force = xarm6.MAX_JOINT_EFFORT[i]
         lines.append(
-            f'<position name="{arm}_servo{i + 1}" joint="{arm}_joint{i + 1}" kp="{kp:.6g}" '
+            f'<position name="{arm}_servo{i + 1}" joint="{arm}_joint{i + 1}" kp="{kp:.6g}" kv="{kv:.6g}" '
             f'timeconst="{physics.servo_lag:.6g}" forcerange="{-force} {force}"/>'
         )
     # The command is the opening between the pads [m]: length of the tendon is stroke - opening.
@@ -205,7 +208,8 @@ def cell_xml(cell: Cell, blueprint: Blueprint, physics: Physics | None = None) -
     half_x, half_y = cell.table.size[0] / 2, cell.table.size[1] / 2
     return f"""<mujoco model="horseshoe_{blueprint.name}">
   <compiler angle="radian" autolimits="true" balanceinertia="true"/>
-  <option timestep="{TIME_STEP}" integrator="implicitfast" solver="Newton" iterations="50" cone="elliptic" impratio="1">
+  <option timestep="{TIME_STEP}" integrator="implicitfast" solver="Newton" iterations="50" cone="elliptic"
+    impratio="10">
     <flag eulerdamp="disable"/>
   </option>
   <size memory="4M"/>

@@ -85,19 +85,30 @@ def inverse_kinematics(pose: Array, start: Array, iterations: int = 40) -> tuple
     """
     q = start.copy()
     error = np.zeros((len(q), 6))
+    left = np.arange(len(q))  # those that have not arrived
     for _ in range(iterations):
-        here = xarm6.forward_kinematics(q)
-        error[:, :3] = pose[:, :3, 3] - here[:, :3, 3]
-        turn = pose[:, :3, :3] @ np.swapaxes(here[:, :3, :3], -1, -2)
-        error[:, 3:] = Rotation.from_matrix(turn).as_rotvec()
-        jacobian = xarm6.jacobian(q)
+        here, jacobian = xarm6.tool_pose_and_jacobian(q[left])
+        error[left, :3] = pose[left, :3, 3] - here[:, :3, 3]
+        error[left, 3:] = _rotation_vector(pose[left, :3, :3] @ np.swapaxes(here[:, :3, :3], -1, -2))
         transposed = np.swapaxes(jacobian, -1, -2)
-        step = transposed @ np.linalg.solve(jacobian @ transposed + 1e-4 * np.eye(6), error[..., None])
-        q += np.clip(step[..., 0], -0.3, 0.3)
+        step = transposed @ np.linalg.solve(jacobian @ transposed + 1e-4 * np.eye(6), error[left, :, None])
+        q[left] += np.clip(step[..., 0], -0.3, 0.3)
+        left = left[np.abs(error[left]).max(1) > 1e-12]
+        if not left.size:
+            break
     q[:, [0, 3, 5]] = (q[:, [0, 3, 5]] + np.pi) % (2 * np.pi) - np.pi
     inside = ((q > xarm6.JOINT_LOWER + 0.02) & (q < xarm6.JOINT_UPPER - 0.02)).all(1)
     close = (np.linalg.norm(error[:, :3], axis=1) < 1e-3) & (np.linalg.norm(error[:, 3:], axis=1) < 0.009)
     return q, inside & close & (np.abs(q[:, 3]) < 1.7)
+
+
+def _rotation_vector(rotation: Array) -> Array:
+    """Rotation vectors [rad], (n, 3), of matrices (n, 3, 3); scipy's checks take longer than all else here."""
+    twice = rotation - np.swapaxes(rotation, -1, -2)
+    axis = np.stack([twice[:, 2, 1], twice[:, 0, 2], twice[:, 1, 0]], axis=-1) / 2
+    sine = np.sqrt((axis**2).sum(-1))
+    angle = np.arctan2(sine, (np.trace(rotation, axis1=-2, axis2=-1) - 1) / 2)
+    return axis * np.where(sine > 1e-12, angle / np.maximum(sine, 1e-12), 1.0)[:, None]
 
 
 class StartSampler:

@@ -254,7 +254,8 @@ class BatchWorld:
             "state": self._state.copy(),
             "model_index": self.model_index.astype(np.float64),
             "latched": self.magnets.latched.astype(np.float64),
-            "since": self.magnets._since.copy(),
+            "since": self.magnets.since.copy(),
+            "parted": self.magnets.parted.astype(np.float64),
             "diverged": self.diverged.astype(np.float64),
             "force": self._force.copy(),
             "trace": np.stack(self.trace),
@@ -265,7 +266,8 @@ class BatchWorld:
         self._state = snapshot["state"].copy()
         self._assign(snapshot["model_index"].astype(np.intp))
         self.magnets.latched = snapshot["latched"].astype(bool)
-        self.magnets._since = snapshot["since"].copy()
+        self.magnets.since = snapshot["since"].copy()
+        self.magnets.parted = snapshot["parted"].astype(bool)
         self.diverged = snapshot["diverged"].astype(bool)
         self._force = snapshot["force"].copy()
         self.trace = list(snapshot["trace"].copy())

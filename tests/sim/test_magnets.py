@@ -126,7 +126,6 @@ def test_a_pull_above_the_break_away_force_separates(
     assert gap_of(world).min() > 0.05
 
 
-@pytest.mark.xfail(strict=True, reason="Magnets.update captures in the same call what it has just released")
 def test_what_a_pull_has_separated_is_not_captured_in_the_same_moment() -> None:
     """Or a connection holds until its give exceeds the capture distance, up to three times the break-away force."""
     both = Magnets(blueprint.load("connect"), 1)
