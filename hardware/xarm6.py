@@ -74,6 +74,23 @@ def _origin(link: Link) -> Array:
 
 
 _ORIGINS = np.stack([_origin(link) for link in LINKS])
+# Of every link, the parent's axes (by index) and weights that make each of its own axes, and its origin.
+_MIXES = [[[(k, o[k, j]) for k in range(3) if abs(o[k, j]) > 1e-12] for j in range(4)] for o in _ORIGINS]
+
+
+def _columns(q: Array) -> Array:
+    """Columns x, y, z and origin of every link in the base frame, (6, 4, 3, n): the batch is last, and contiguous."""
+    cos, sin = np.cos(q).T, np.sin(q).T
+    columns = np.empty((N_JOINTS, 4, 3, len(q)))
+    axes, place = np.tile(np.eye(3)[..., None], len(q)), np.zeros((3, len(q)))
+    for i, mixes in enumerate(_MIXES):
+        x, y, z, shift = (sum(w * axes[k] for k, w in mix) for mix in mixes)
+        place = place + shift
+        columns[i, 0] = x * cos[i] + y * sin[i]
+        columns[i, 1] = y * cos[i] - x * sin[i]
+        columns[i, 2], columns[i, 3] = z, place
+        axes = columns[i, :3]
+    return columns
 
 
 def link_frames(q: Array) -> Array:
@@ -86,15 +103,9 @@ def link_frames(q: Array) -> Array:
         Homogeneous transforms [m], shape (..., 6, 4, 4); the last one is the flange.
     """
     q = np.asarray(q, dtype=np.float64)
-    frames = np.empty((*q.shape[:-1], N_JOINTS, 4, 4))
-    current = np.broadcast_to(np.eye(4), (*q.shape[:-1], 4, 4))
-    for i in range(N_JOINTS):
-        cos, sin = np.cos(q[..., i]), np.sin(q[..., i])
-        origin = current @ _ORIGINS[i]
-        turned = origin.copy()
-        turned[..., :, 0] = origin[..., :, 0] * cos[..., None] + origin[..., :, 1] * sin[..., None]
-        turned[..., :, 1] = origin[..., :, 1] * cos[..., None] - origin[..., :, 0] * sin[..., None]
-        frames[..., i, :, :] = current = turned
+    frames = np.zeros((*q.shape[:-1], N_JOINTS, 4, 4))
+    frames[..., :3, :] = np.transpose(_columns(q.reshape(-1, N_JOINTS)), (3, 0, 2, 1)).reshape(*q.shape, 3, 4)
+    frames[..., 3, 3] = 1.0
     return frames
 
 
@@ -107,9 +118,7 @@ def forward_kinematics(q: Array) -> Array:
     Returns:
         Homogeneous transforms [m], shape (..., 4, 4); z points out of the gripper, y is the closing direction.
     """
-    pose = link_frames(q)[..., -1, :, :].copy()
-    pose[..., :3, 3] += TOOL_OFFSET * pose[..., :3, 2]
-    return pose
+    return tool_pose_and_jacobian(q, only_pose=True)[0]
 
 
 def jacobian(q: Array) -> Array:
@@ -121,8 +130,21 @@ def jacobian(q: Array) -> Array:
     Returns:
         Linear velocity rows, then angular ones [m/rad, rad/rad], shape (..., 6, 6).
     """
-    frames = link_frames(q)
-    tool = frames[..., -1, :3, 3] + TOOL_OFFSET * frames[..., -1, :3, 2]
-    axes = frames[..., :3, 2]
-    lever = tool[..., None, :] - frames[..., :3, 3]
-    return np.swapaxes(np.concatenate([np.cross(axes, lever), axes], axis=-1), -1, -2)
+    return tool_pose_and_jacobian(q)[1]
+
+
+def tool_pose_and_jacobian(q: Array, only_pose: bool = False) -> tuple[Array, Array]:
+    """`forward_kinematics` and `jacobian` for the price of the latter; the Jacobian is empty with `only_pose`."""
+    q = np.asarray(q, dtype=np.float64)
+    columns = _columns(q.reshape(-1, N_JOINTS))
+    flange = columns[-1]
+    tool = flange[3] + TOOL_OFFSET * flange[2]
+    pose = np.zeros((*q.shape[:-1], 4, 4))
+    pose[..., :3, :3] = np.transpose(flange[:3], (2, 1, 0)).reshape(*q.shape[:-1], 3, 3)
+    pose[..., :3, 3] = tool.T.reshape(*q.shape[:-1], 3)
+    pose[..., 3, 3] = 1.0
+    if only_pose:
+        return pose, np.empty(0)
+    (ax, ay, az), (bx, by, bz) = np.moveaxis(columns[:, 2], 1, 0), np.moveaxis(tool - columns[:, 3], 1, 0)
+    rows = np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx, ax, ay, az])  # (6 rows, 6 joints, n)
+    return pose, np.transpose(rows, (2, 0, 1)).reshape(*q.shape, 6)

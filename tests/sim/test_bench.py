@@ -47,5 +47,5 @@ def test_the_command_writes_its_ratios(tmp_path: Path, monkeypatch: pytest.Monke
     assert "robosuite     skipped" in result.stdout
     measured = json.loads(file.read_text())
     assert {"ratio_to_raw_rollout", "env_steps_per_second", "physics_steps_per_second"} <= set(measured)
-    assert measured["physics_steps_per_second"] == pytest.approx(20 * measured["env_steps_per_second"], rel=1e-3)
+    assert measured["physics_steps_per_second"] == pytest.approx(20 * measured["env_steps_per_second"], rel=0.01)
     assert measured["ratio_to_raw_rollout"] < 1.5
