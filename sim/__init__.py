@@ -14,3 +14,9 @@ if importlib.util.find_spec("gymnasium"):
                 vector_entry_point=f"{_ASSEMBLY}:make_vector",
                 kwargs={"blueprint": _blueprint},
             )
+    if "horseshoe/CoopPush-v0" not in registry:
+        register(
+            "horseshoe/CoopPush-v0",
+            entry_point="horseshoe.sim.push.env:CoopPushEnv",
+            vector_entry_point="horseshoe.sim.push.env:CoopPushVectorEnv",
+        )
