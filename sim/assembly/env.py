@@ -69,7 +69,8 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
     Observation: float32 (n_envs, n_arms, FIELDS.size). Action: [-1, 1], (n_envs, n_arms, 7): six joint deltas and the
     gripper (+1 open). Reward: mean of the arms' (n_envs,); `info["arm_reward"]` (n_envs, n_arms) and the unscaled terms
     under `info["terms"]`. Finished episodes reset in the same step; `info["final_obs"]`, `info["outcome"]` (index into
-    `task.OUTCOMES`) and `info["whole"]` (True for starts of the whole task) describe them, and are zero elsewhere.
+    `task.OUTCOMES`) and `info["whole"]` (True for starts of the whole task) describe them; the
+    observation is zero where an episode goes on.
 
     Args:
         num_envs: number of cells.
