@@ -114,7 +114,7 @@ class ArmNode(LifecycleNode):
             ("home", self._home),
             ("measure_delay", self._measure_delay),
         ):
-            self.create_service(Trigger, f"~/{name}", lambda _, response, act=act: self._serve(act, response))
+            self.create_service(Trigger, f"~/{name}", lambda _, response, act=act: self._serve(act, response))  # type: ignore[misc]
         self.create_timer(0.1, self._follow_phase)
         self._alive = True
         self._thread = threading.Thread(target=self._publish, name="publish", daemon=True)

@@ -1,6 +1,7 @@
 """A video of a recorded run, drawn from measured joints and block poses, for every engine and for real arms."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -34,6 +35,7 @@ def save_film(run: Run, path: Path) -> None:
     everybody = [blocks, *(run.measured[arm] for arm in ARMS)]
     begin, end = max(s.time[0] for s in everybody), min(s.time[-1] for s in everybody)
     temporary = path.with_name(f".{path.name}")
+    writer: Any
     with imageio.get_writer(temporary, format="MP4", fps=RATE, macro_block_size=8) as writer:
         for when in np.arange(begin, end, 1 / RATE):
             arms = np.stack([_at(run.measured[arm], when) for arm in ARMS])

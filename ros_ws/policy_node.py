@@ -94,7 +94,7 @@ class PolicyNode(LifecycleNode):
         self._stop = self.create_publisher(String, "/stop", EVENT)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
         self._commands: dict[str, object] = {}
-        self._timer = None
+        self._timer: Any = None
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ class WorldNode(Node):
         self.hosted: list[ArmNode] = []
         for name, arm, host in zip(ARMS, self.cell.arms, hosts, strict=True):
             if direct:
-                self.hosted.append(ArmNode(lambda settings, arm=arm: DirectArm(settings, arm), f"/{name}"))
+                self.hosted.append(ArmNode(lambda settings, arm=arm: DirectArm(settings, arm), f"/{name}"))  # type: ignore[misc]
             else:
                 self._servers.append(ControllerServer(Controller(arm), host, seed))
         self._poses = self.create_publisher(PoseArray, "/block_poses", EVENT)

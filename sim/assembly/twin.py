@@ -152,7 +152,7 @@ class _TwinCell:
         bp, size = self._blueprint, self.physics.size
         for p in [p for p in self.latches if not wanted[p]]:
             self.latches.pop(p).remove()
-        for p in np.flatnonzero(wanted):
+        for p in np.flatnonzero(wanted).tolist():
             if int(p) not in self.latches:
                 _, s, a = bp.pairs[p]
                 blocks = self.blocks[bp.magnet_block[s]], self.blocks[bp.magnet_block[a]]

@@ -116,7 +116,11 @@ def _dataset(
     scenes.load_goal_set(goal)
     recipe = dataset.Recipe(goal, counts, seed, PlannerConfig(iterations=iterations))
     with tqdm(total=count, desc="plans", unit="plan") as bar:
-        manifest = dataset.make(out, count, recipe, jobs, executor, bar.update)
+
+        def advance(plans: int) -> None:
+            bar.update(plans)
+
+        manifest = dataset.make(out, count, recipe, jobs, executor, advance)
     totals = manifest["totals"]
     click.echo(f"{out}: {totals['kept']} plans kept ({totals['steps']} decisions), {totals['failed']} failed and left "
                f"out, {totals['corrupt']} corrupt shards made again")  # fmt: skip

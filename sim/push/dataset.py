@@ -74,7 +74,9 @@ def make_shard(job: tuple[Recipe, int, int]) -> tuple[int, bytes, dict[str, Any]
         rows["goals"].append(goal[None, shown])
         rows["scores"].append([found.score])
         rows["seeds"].append([seed])
-    data = {key: np.concatenate(value).astype(np.float32) if value else np.zeros(0) for key, value in rows.items()}
+    data: dict[str, Any] = {
+        key: np.concatenate(value).astype(np.float32) if value else np.zeros(0) for key, value in rows.items()
+    }
     data["offsets"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     data["seeds"] = data["seeds"].astype(np.int64)
     file = io.BytesIO()

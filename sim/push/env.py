@@ -257,7 +257,8 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
             way = self._drift * self.config.control_period * (self._step_count < self.max_steps // 2)[:, None]
             moved = self._goal + way[:, None]
             margin = 2.5 * self.config.robot_radius
-            inside = (moved > self.config.low + margin).all((1, 2)) & (moved < self.config.high - margin).all((1, 2))
+            inside = ((moved > self.config.low + margin) & (moved < self.config.high - margin)).reshape(len(moved), -1)
+            inside = np.asarray(inside.all(1))
             self._goal = np.where(inside[:, None, None], moved, self._goal)
             for k in np.flatnonzero(inside):
                 self._wanted[k] = shapes.occupancy(self._goal[k], self._areas[k], self.config)

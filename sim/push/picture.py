@@ -71,7 +71,7 @@ def animation(path: Path, plan: "Plan", scene: "Scene", config: PushConfig) -> N
 
     if path.suffix not in (".gif", ".mp4"):
         raise HorseshoeError(f"animation {path}: the suffix must be .gif or .mp4")
-    frames = [draw(x, scene.goal, r, config) for x, r in zip(plan.particles, plan.robots, strict=True)]
+    frames: list[Any] = [draw(x, scene.goal, r, config) for x, r in zip(plan.particles, plan.robots, strict=True)]
     rate = 1.0 / config.control_period
     if path.suffix == ".gif":
         imageio.mimsave(path, frames, duration=1000.0 / rate, loop=0)

@@ -205,7 +205,7 @@ def _descend(
     world = PushWorld(config, 1, len(scene.start), robots, steps)
     world.reset(scene.start[None], scene.robots[None], [scene.area], [scene.material])
     loss = Loss(config, goal[None], scene.area, steps, robots)
-    actions = wp.array(best.actions[:, None].astype(np.float32), dtype=wp.vec2, requires_grad=True)
+    actions: wp.array = wp.array(best.actions[:, None].astype(np.float32), dtype=wp.vec2, requires_grad=True)
     value = best.actions.copy()
     mean, square, k = np.zeros_like(value), np.zeros_like(value), 0
     rate, lowest, anchor, worse, since = settings.rate, np.inf, value, 0, 0

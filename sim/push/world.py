@@ -55,7 +55,7 @@ class PushWorld:
             raise HorseshoeError(f"robots: {robots} is outside [1, {MAX_ROBOTS}]")
         if scenes < 1 or particles < 1 or steps < 1:
             raise HorseshoeError(f"scenes, particles and steps must be positive, got {scenes}, {particles}, {steps}")
-        wp.config.quiet = True
+        wp.config.quiet = True  # type: ignore[attr-defined]
         wp.init()
         self.config, self.scenes, self.n_particles, self.n_robots, self.steps = config, scenes, particles, robots, steps
         self.device = wp.get_device(device)
