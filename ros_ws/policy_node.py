@@ -10,6 +10,7 @@ move and seeds the commanded target from the measured joints; any doubt afterwar
 
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import yaml
