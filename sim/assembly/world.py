@@ -222,7 +222,11 @@ class BatchWorld:
         """
         if lag is None:
             return self.read(self._state)
-        return self.read(np.stack(self.trace)[np.maximum(len(self.trace) - 1 - lag, 0), np.arange(self.n_envs)])
+        moment, then = np.maximum(len(self.trace) - 1 - lag, 0), np.empty_like(self._state)
+        for k, past in enumerate(self.trace):
+            rows = moment == k
+            then[rows] = past[rows]
+        return self.read(then)
 
     def read(self, s: Array) -> WorldState:
         """State vectors (n, size) in words; contact forces are those of now."""
