@@ -17,6 +17,16 @@ def _reached(curve: list[dict[str, float]], level: float) -> str:
     return f"{level:.0%} not reached (best {best:.1%})"
 
 
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value} s"
+
+
+def _origin(contract: contracts.Contract) -> str:
+    if contract.training.get("initial"):
+        return "The run went on from the weights of earlier ones, so no single command repeats it."
+    return f"Reproduce: `horseshoe train {contract.blueprint} --seed {contract.training['seed']}`."
+
+
 def _row(result: dict[str, Any]) -> str:
     low, high = result["ci95"]
     failures = ", ".join(f"{k} {v}" for k, v in sorted(result["failures"].items(), key=lambda item: -item[1]))
@@ -50,7 +60,7 @@ simulation: no demonstrations, no hand-made controller. Revision `{contract.revi
 ## Learning
 
 {last["decisions"] / 1e6:.1f} million decisions in {last["seconds"] / 60:.0f} min on two cores (seed {training["seed"]}); exploring policy, noise and delay on:
-{_reached(curve, 0.9)}. Reproduce: `horseshoe train {contract.blueprint} --seed {training["seed"]}`.
+{_reached(curve, 0.9)}. {_origin(contract)}
 
 ![learning curve](curve.png)
 

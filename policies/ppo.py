@@ -41,6 +41,7 @@ class TrainConfig:
         full_level: success rate on whole starts at which the curriculum is over.
         initial_std: of every action; a hand that shakes by centimetres never learns to hold.
         save_every: updates between two checkpoints.
+        initial: run whose weights this one started from, empty for none; written by `train`.
     """
 
     env: str
@@ -60,6 +61,7 @@ class TrainConfig:
     initial_std: tuple[float, ...] = (0.18, 0.18, 0.18, 0.18, 0.18, 0.18, 0.5)
     full_level: float = field(default=0.8, metadata={"range": (0.01, 1.0)})
     save_every: int = field(default=20, metadata={"range": (1, 10**6)})
+    initial: str = ""
 
 
 class SharedPolicy(ActorCriticPolicy):
@@ -280,11 +282,13 @@ def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_thre
         HorseshoeError: the folder holds a run with other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if initial is not None:
+        config = dataclasses.replace(config, initial=initial.parent.name)
     recorded = folder / "train.yaml"
     if recorded.exists():
         before = configuration.load(TrainConfig, recorded)
         for f in dataclasses.fields(TrainConfig):
-            if f.name != "decisions" and getattr(before, f.name) != getattr(config, f.name):
+            if f.name not in ("decisions", "initial") and getattr(before, f.name) != getattr(config, f.name):
                 raise HorseshoeError(
                     f"{recorded}: {f.name} is {getattr(before, f.name)!r} there, {getattr(config, f.name)!r} here; "
                     "give another --run folder or the same settings"
