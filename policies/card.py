@@ -31,7 +31,7 @@ def _row(result: dict[str, Any]) -> str:
     low, high = result["ci95"]
     failures = ", ".join(f"{k} {v}" for k, v in sorted(result["failures"].items(), key=lambda item: -item[1]))
     rate = f"{result['success_rate']:.1%} [{low:.1%}, {high:.1%}]"
-    return f"| `{result['command']}` | {rate} | {result['time_to_success_median']} s | {failures or '-'} |"
+    return f"| `{result['command']}` | {rate} | {_seconds(result['time_to_success_median'])} | {failures or '-'} |"
 
 
 def write_card(folder: Path) -> None:
