@@ -7,6 +7,7 @@ Services    ~/enable, ~/clear, ~/stop, ~/home, ~/measure_delay (Trigger)
 configure connects and prepares, activate holds the measured position and then follows commands, deactivate stops.
 """
 
+import contextlib
 import sys
 import threading
 import time
@@ -96,6 +97,9 @@ class ArmNode(LifecycleNode):
         self.driver = make_driver(self.settings)
         self._names, self._phase_told, self._guard_seen = joint_names(self.arm), "", 0.0
         self._active = False
+        # Where the arm waits after a measurement; refreshed until a command comes, so that the watchdog keeps quiet.
+        self._hold: np.ndarray | None = None
+        self._send_lock = threading.Lock()
         self._released = False  # stopped by deactivation, not by a fault
         self._ages: list[float] = []  # of commands on arrival [s]
         self._work: threading.Thread | None = None
@@ -160,6 +164,7 @@ class ArmNode(LifecycleNode):
         if self.guard_timeout and time.monotonic() - self._guard_seen > self.guard_timeout:
             raise HorseshoeError(f"{self.arm} arm: no guard is running. To do: start the guard node")
         self._clear_release()
+        self._hold = None
         self.driver.start()
 
     def _follow_phase(self) -> None:
@@ -254,7 +259,7 @@ class ArmNode(LifecycleNode):
                 targets[:, 5] += WIGGLE / 2 * (1 - np.cos(2 * np.pi * ahead / WIGGLE_PERIOD))
                 self.driver.send(targets)
                 time.sleep(0.1)
-            self.driver.send(begin.sent)
+            self._hold = begin.sent
             time.sleep(0.3)
             delay = measure_delay(self.driver.log.read())
             self._delay.publish(Float64(data=delay))
@@ -279,7 +284,9 @@ class ArmNode(LifecycleNode):
             if not message.points or any(len(point.positions) != 7 for point in message.points):
                 raise HorseshoeError("command: every point needs seven positions, six joints and the gripper")
             ticks = np.array([point.positions for point in message.points])
-            self.driver.send(ticks[:, :6], float(ticks[-1, 6]))
+            with self._send_lock:
+                self._hold = None
+                self.driver.send(ticks[:, :6], float(ticks[-1, 6]))
             self._ages.append(age)
         except HorseshoeError as error:
             self.get_logger().error(f"{self.arm} arm: {error}", throttle_duration_sec=1.0)
@@ -312,6 +319,9 @@ class ArmNode(LifecycleNode):
                     self.driver.stop(
                         f"the guard has been silent for {silence:.2f} s. To do: start it again, then clear"
                     )
+                with self._send_lock:
+                    if tick % 10 == 0 and self._hold is not None:
+                        self._keep()
                 if tick % 10 == 0 and (n := self.count_publishers(self._command_topic)) > 1:
                     self.driver.stop(f"{n} nodes send commands. To do: end all but one, then clear")
             tick += 1
@@ -320,6 +330,10 @@ class ArmNode(LifecycleNode):
             time.sleep(max(0.0, start + 0.01 * tick - time.monotonic()))
             if time.monotonic() - start - 0.01 * tick > 0.1:  # after a pause of this process, go on from now
                 start = time.monotonic() - 0.01 * tick
+
+    def _keep(self) -> None:
+        with contextlib.suppress(HorseshoeError):  # a stop came first
+            self.driver.send(self._hold)
 
     @property
     def _command_topic(self) -> str:
