@@ -9,9 +9,9 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from horseshoe import configuration
+from horseshoe import tokens as seeing
 from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push import scenes, shapes
-from horseshoe.sim.push import tokens as seeing
 from horseshoe.sim.push.config import PushConfig
 from horseshoe.sim.push.warm_start import pair
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from horseshoe import tokens
 from horseshoe.errors import HorseshoeError
-from horseshoe.sim.push import tokens
 from horseshoe.sim.push.env import SCALES, CoopPushEnv, CoopPushVectorEnv
 
 
