@@ -60,6 +60,21 @@ class Contract:
     results: list[dict[str, Any]] = field(default_factory=list)
 
 
+# What only training has: easier starts, and rest and contact judged otherwise.
+_AIDS = {
+    "starts": ("above", "holding", "joining", "assisted", "assisted_horizon"),
+    "task": ("rest_scale", "max_contact"),
+}
+
+
+def whole_task(environment: dict[str, Any]) -> dict[str, Any]:
+    """The environment of a contract without the aids of training: defaults, the real task, stand where they were."""
+    return {
+        part: {k: v for k, v in settings.items() if k not in _AIDS[part]} if part in _AIDS else settings
+        for part, settings in environment.items()
+    }
+
+
 def observation_fields(fields: FieldSet) -> tuple[ObservationField, ...]:
     """What a contract says of an observer's fields."""
     return tuple(ObservationField(f.name, f.size, f.unit) for f in fields.fields)

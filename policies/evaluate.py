@@ -112,10 +112,7 @@ def environment_of(policy: OnnxPolicy, noise: float, delay: tuple[float, float] 
     """
     if noise < 0:
         raise HorseshoeError(f"--noise: {noise} is below 0; 0 is none, 1 is as in training")
-    environment = dict(policy.contract.environment)
-    for name in ("above", "holding", "joining", "assisted"):
-        environment["starts"] = {**environment["starts"], name: 0.0}
-    environment["task"] = {**environment["task"], "rest_scale": 1.0}
+    environment = contracts.whole_task(policy.contract.environment)
     scaled = {
         key: [v * noise for v in value] if isinstance(value, list | tuple) else value * noise
         for key, value in environment["noise"].items()

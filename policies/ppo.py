@@ -130,6 +130,9 @@ class _Progress(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         finished, self._env.finished = self._env.finished, []
+        terms, self._env.terms = self._env.terms, []
+        for name in terms[0]:
+            self.logger.record(f"terms/{name}", float(np.mean([t[name] for t in terms])))
         if not finished:
             return
         whole = np.concatenate([f["whole"] for f in finished])
@@ -145,6 +148,7 @@ class _Progress(BaseCallback):
             "decisions": decisions,
             "success": round(self.success, 4),
             "assisted_success": round(float(success[~whole].mean()) if (~whole).any() else self.success, 4),
+            "connected": round(float(np.mean([t["connected"] for t in terms])), 4),
             "level": round(self._env.env.level, 3),
             "std": round(std, 4),
             "learning_rate": self.rate,

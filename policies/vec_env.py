@@ -31,6 +31,7 @@ class AgentVecEnv(VecEnv):
         action = gym.spaces.Box(-1.0, 1.0, (env.single_action_space.shape[-1],), np.float32)
         super().__init__(env.num_envs * robots, space, action)
         self.finished: list[dict[str, np.ndarray]] = []  # outcomes since the last look
+        self.terms: list[dict[str, float]] = []  # mean reward terms of every decision since the last look
         self._actions = np.zeros((self.num_envs, *action.shape))
         self._seed: int | None = 0
 
@@ -51,6 +52,7 @@ class AgentVecEnv(VecEnv):
         """Step every environment."""
         observation, _, terminated, truncated, info = self.env.step(self._actions)
         reward = info["arm_reward"] * self._reward_scale
+        self.terms.append({name: float(value.mean()) for name, value in info["terms"].items()})
         done = terminated | truncated
         infos: list[dict[str, Any]] = [{}] * self.num_envs
         if done.any():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from horseshoe import configuration
+from horseshoe import contract as contracts
 from horseshoe.errors import HorseshoeError
 from horseshoe.hardware.emulator import ArmState
 from horseshoe.sim.assembly import blueprint as blueprints
@@ -98,13 +99,13 @@ class SimulatedCell:
         from horseshoe.sim.assembly.task import Task, TaskConfig
         from horseshoe.sim.assembly.world import TICK, PhysicsRange
 
+        environment = contracts.whole_task(environment)
         self.cell, self.blueprint = cells.load(cell), blueprints.load(blueprint)
         self.noise = configuration.load(NoiseConfig, environment.get("noise", {}))
         self.noise_scale = noise
         task = configuration.load(TaskConfig, environment.get("task", {}))
         physics = configuration.load(PhysicsRange, environment.get("physics", {}))
-        starts = {**environment.get("starts", {}), "above": 0.0, "holding": 0.0, "joining": 0.0, "assisted": 0.0}
-        self._starts = configuration.load(StartConfig, starts)
+        self._starts = configuration.load(StartConfig, environment.get("starts", {}))
         self._rng = np.random.default_rng(seed)
         self._world = _make_world(engine, self.cell, self.blueprint, physics, seed)
         self._sampler, self._tick = StartSampler(self.cell, self.blueprint), TICK

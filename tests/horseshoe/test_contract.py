@@ -91,3 +91,13 @@ def test_another_action_path_is_refused_by_field(tmp_path: Path) -> None:
     other = dataclasses.replace(ACTION, decision_rate=10.0)
     with pytest.raises(ConfigurationError, match=r"action.decision_rate: is 5.0, the action path runs with 10.0"):
         contracts.check_action(write(tmp_path), other)
+
+
+def test_the_whole_task_has_none_of_the_aids_of_training() -> None:
+    environment = {
+        "starts": {"yaw": 1.0, "above": 0.4, "assisted": 0.85},
+        "task": {"horizon": 12.0, "rest_scale": 6.0, "max_contact": 500.0},
+        "noise": {"action": 0.02},
+    }
+    whole = contracts.whole_task(environment)
+    assert whole == {"starts": {"yaw": 1.0}, "task": {"horizon": 12.0}, "noise": {"action": 0.02}}
