@@ -45,18 +45,20 @@ def tokens(
     goal: Array,
     middle: Array,
     neighbours: int,
+    own: NDArray[np.int_] | None = None,
 ) -> dict[str, NDArray[np.float32]]:
-    """Build the observation of every robot.
+    """Build the observation of every robot, or of some of them.
 
     Args:
         robots: positions [m], shape (n, r, 2).
         velocities: shares of the top speed, shape (n, r, 2).
-        messages: what robot i last heard from robot j, (position [m], velocity), shape (n, r, r, 4).
-        ages: how old that is [decisions], shape (n, r, r).
+        messages: what robot i last heard from robot j, (position [m], velocity), shape (n, r, s, 4).
+        ages: how old that is [decisions], shape (n, r, s).
         body: particles of the object [m], shape (n, p, 2).
         goal: where each of these particles shall be [m], shape (n, p, 2).
         middle: centre of the arena [m], shape (2,).
         neighbours: how many of the nearest robots are shown.
+        own: which of the s robots each of the r is, shape (r,); they are the same (r = s) without it.
 
     Returns:
         "self" (n, r, 5): own velocity, way to the middle of the arena, distance to the nearest particle.
@@ -69,7 +71,7 @@ def tokens(
     way = to_own(body[:, None] - robots[:, :, None], heading[:, :, None]) / SCALE
     left = to_own(np.repeat((goal - body)[:, None], count, axis=1), heading[:, :, None]) / SCALE
     target = to_own(goal[:, None] - robots[:, :, None], heading[:, :, None]) / SCALE
-    own = np.concatenate(
+    state = np.concatenate(
         [
             to_own(velocities, heading),
             to_own(middle - robots, heading) / SCALE,
@@ -78,10 +80,11 @@ def tokens(
         axis=-1,
     )
     seen = np.zeros((n, count, neighbours, ROBOT))
-    shown = min(neighbours, count - 1)
+    shown = min(neighbours, messages.shape[2] - 1)
     if shown:
         relative = messages[..., :2] - robots[:, :, None]
-        distance = np.linalg.norm(relative, axis=-1) + np.where(np.eye(count, dtype=bool), np.inf, 0.0)
+        itself = np.arange(messages.shape[2]) == (np.arange(count) if own is None else own)[:, None]
+        distance = np.linalg.norm(relative, axis=-1) + np.where(itself, np.inf, 0.0)
         order = np.argsort(distance, axis=-1, kind="stable")[..., :shown]
         pick = order[..., None]
         position = np.take_along_axis(relative, pick, axis=2)
@@ -90,7 +93,12 @@ def tokens(
         seen[:, :, :shown, 2:4] = to_own(velocity, heading[:, :, None])
         seen[:, :, :shown, 4] = np.take_along_axis(ages, order, axis=2) / MAX_DELAY
         seen[:, :, :shown, 5] = 1.0
-    out: dict[str, Any] = {"self": own, "robots": seen, "object": np.concatenate([way, left], axis=-1), "goal": target}
+    out: dict[str, Any] = {
+        "self": state,
+        "robots": seen,
+        "object": np.concatenate([way, left], axis=-1),
+        "goal": target,
+    }
     return {name: value.astype(np.float32) for name, value in out.items()}
 
 
