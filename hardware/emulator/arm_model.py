@@ -1,5 +1,6 @@
 """The physical arm behind an emulated controller: anything that follows joint targets."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,9 +61,9 @@ class KinematicArm:
 
     def measured(self) -> ArmState:
         """The present state."""
-        return ArmState(self._joints.copy(), self._velocities.copy(), self._opening)
+        return ArmState(self._joints, self._velocities, self._opening)
 
     def step(self, dt: float) -> None:
         """Advance by `dt` [s]."""
-        change = (self._target - self._joints) * (1.0 - np.exp(-dt / self._lag))
+        change = (self._target - self._joints) * (1.0 - math.exp(-dt / self._lag))
         self._joints, self._velocities = self._joints + change, change / dt

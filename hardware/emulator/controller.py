@@ -164,6 +164,8 @@ class Controller:
         if self.settings.reduced:
             ranges = np.array(self.settings.reduced_range[:12]).reshape(6, 2)
             lower, upper = np.maximum(lower, ranges[:, 0]), np.minimum(upper, ranges[:, 1])
+        if (joints >= lower).all() and (joints <= upper).all():
+            return True
         outside = np.maximum(lower - joints, joints - upper)
         # An arm that stands outside may be moved back in.
         leaving = outside > np.maximum(np.maximum(lower - self.set_point.q, self.set_point.q - upper), JOINT_TOLERANCE)
@@ -193,8 +195,9 @@ class Controller:
             if clearance < 0 and clearance < self_clearance(self.set_point.q, self.gripper.opening):
                 self.fail(22)  # on the way out of a collision the arm may move
 
-    def _tool_offset(self) -> Array:
-        return np.array(self.settings.tcp_offset[:3]) / 1000
+    def _tool_offset(self) -> tuple[float, float, float]:
+        x, y, z = self.settings.tcp_offset[:3]
+        return x / 1000, y / 1000, z / 1000
 
     # --- faults and recovery ------------------------------------------------------------------------------------------
 

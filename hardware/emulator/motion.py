@@ -108,12 +108,12 @@ class SpeedWatch:
         """Forget the stream, as when servo mode starts."""
         self._history.clear()
 
-    def add(self, target: Array, offset: Array) -> tuple[Array, float]:
+    def add(self, target: Array, offset: tuple[float, float, float]) -> tuple[Array, float]:
         """Take the target of this cycle.
 
         Args:
             target: [rad], shape (6,).
-            offset: tool centre point in the flange frame [m], shape (3,).
+            offset: tool centre point in the flange frame [m].
 
         Returns:
             Joint speeds [rad/s], shape (6,), and tool speed [m/s], averaged over the window.
