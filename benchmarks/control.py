@@ -18,7 +18,7 @@ import numpy as np
 from horseshoe.errors import HorseshoeError
 from horseshoe.hardware.emulator import cannot_bind
 
-HOSTS = {"left": "127.0.0.11", "right": "127.0.0.12"}  # not those of `horseshoe emulate`
+HOSTS = {"left": "127.0.0.11", "right": "127.0.0.12"}  # not those of `horseshoe emulator`
 HOME = np.array([0.0, -0.4, -0.6, 0.0, 1.0, 0.0])
 SWING = 0.2 * np.array([1.0, 0.3, 0.3, 1.0, 1.0, 1.0])
 CHUNK = 0.1  # [s] of targets per command, as a policy at 10 Hz sends them

@@ -16,7 +16,7 @@ HOSTS = {"left": "127.0.0.1", "right": "127.0.0.2"}
 @click.command()
 @click.option("--arm", "arms", type=click.Choice(sorted(HOSTS)), multiple=True, help="Which arm; both if not given.")
 @click.option("--quiet", is_flag=True, help="Do not print what the controllers do.")
-def emulate(arms: tuple[str, ...], quiet: bool) -> None:
+def emulator(arms: tuple[str, ...], quiet: bool) -> None:
     """Emulate xArm6 controllers that the vendor's SDK can connect to.
 
     The left arm answers on 127.0.0.1, the right one on 127.0.0.2, on the ports of a real control box. The arms behind
@@ -24,9 +24,9 @@ def emulate(arms: tuple[str, ...], quiet: bool) -> None:
 
     \b
     Examples:
-      horseshoe emulate
-      horseshoe emulate --arm left
-      unshare -Urn sh -c 'ip link set lo up && horseshoe emulate'    # without root
+      horseshoe emulator
+      horseshoe emulator --arm left
+      unshare -Urn sh -c 'ip link set lo up && horseshoe emulator'    # without root
     """
     from horseshoe.hardware.emulator import Controller, ControllerServer, KinematicArm
 

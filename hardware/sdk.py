@@ -44,7 +44,7 @@ def connect_sdk(ip: str, timeout: float, **options: Any) -> Any:
     except Exception as error:
         raise ArmError(
             f"no xArm controller answers at {ip} ({error}). To do: check power, network cable and that this computer "
-            "has an address in the same network; to try without arms, run `horseshoe emulate`"
+            "has an address in the same network; to try without arms, run `horseshoe emulator`"
         ) from error
     finally:
         socket.setdefaulttimeout(before)  # the SDK sets one second for the whole process

@@ -16,7 +16,7 @@ VERBS: dict[str, str] = {
     "evaluate": "horseshoe.policies.cli:evaluate",
     "demo": "horseshoe.policies.cli:demo",
     "bench": "horseshoe.bench:bench",
-    "emulate": "horseshoe.hardware.cli:emulate",
+    "emulator": "horseshoe.hardware.cli:emulator",
     "report": "horseshoe.ros_ws.cli:report",
     "up": "horseshoe.ros_ws.cli:up",
 }

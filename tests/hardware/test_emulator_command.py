@@ -1,4 +1,4 @@
-"""The `horseshoe emulate` command as a user meets it."""
+"""The `horseshoe emulator` command as a user meets it."""
 
 import signal
 import subprocess
@@ -12,7 +12,7 @@ from horseshoe.hardware.emulator import Controller, ControllerServer, KinematicA
 SCRIPT = """
 import horseshoe.hardware.cli as cli
 cli.HOSTS.update(left="127.0.0.21", right="127.0.0.22")
-cli.emulate()
+cli.emulator()
 """
 
 
