@@ -73,13 +73,14 @@ class SimulatedCell:
         environment: of a contract (noise, physics, task); its defaults for what is missing.
         home: joints of all arms at the start [rad], shape (n_arms, 6).
         noise: scale of the perception noise, 0 for none.
-        seed: of scenes, physics and noise.
+        seed: of scenes, physics and noise; with the number of an episode it says all of that episode.
         cell: file, or None for the shipped one.
+        first: number of the first episode.
 
     Attributes:
         arms: one `WorldArm` per arm.
         outcome: of the last finished episode, or None.
-        episode: number of the running episode, 0 before the first.
+        episode: number of the running episode, `first` - 1 before the first.
         behind: how far the world lagged behind the clock in this episode [s].
     """
 
@@ -92,6 +93,7 @@ class SimulatedCell:
         noise: float = 1.0,
         seed: int = 0,
         cell: str | None = None,
+        first: int = 1,
     ) -> None:
         from horseshoe.sim.assembly.perception import NoiseConfig
         from horseshoe.sim.assembly.scene import SceneObserver
@@ -106,7 +108,7 @@ class SimulatedCell:
         task = configuration.load(TaskConfig, environment.get("task", {}))
         physics = configuration.load(PhysicsRange, environment.get("physics", {}))
         self._starts = configuration.load(StartConfig, environment.get("starts", {}))
-        self._rng = np.random.default_rng(seed)
+        self._seed, self._rng = seed, np.random.default_rng(seed)
         self._world = _make_world(engine, self.cell, self.blueprint, physics, seed)
         self._sampler, self._tick = StartSampler(self.cell, self.blueprint), TICK
         self._observer = SceneObserver(self.cell, self.blueprint)
@@ -117,7 +119,7 @@ class SimulatedCell:
         self._history: deque[tuple[float, Any]] = deque(maxlen=round(MEMORY / TICK))
         self._last_seen: tuple[Array, Array] | None = None
         self.outcome: Outcome | None = None
-        self.episode, self.behind = 0, 0.0
+        self.episode, self.behind = first - 1, 0.0
         self._running, self._ticks, self._begun_at = False, 0, 0
         q = np.asarray(home, dtype=np.float64)[None]
         self._put(self._parked(), q, np.full((1, len(q[0])), 0.085))
@@ -153,6 +155,9 @@ class SimulatedCell:
             Number of the episode, from 1 on.
         """
         with self._lock:
+            self.episode += 1
+            # Not drawn from one stream: how often a camera looks depends on the clock, scenes must not.
+            self._rng = np.random.default_rng((self._seed, self.episode))
             starts = self._sampler.sample(self._rng, 1, self._starts)
             state = self._world.state()
             self._put((starts.position, starts.quaternion), state.q, state.opening)
@@ -161,7 +166,6 @@ class SimulatedCell:
             self._task.reset(np.ones(1, dtype=bool))
             self._begun_at, self._start_targets = 0, self._targets()[..., :6]
             self.outcome, self._running, self.behind = None, True, 0.0
-            self.episode += 1
             return self.episode
 
     def _parked(self) -> tuple[Array, Array]:
@@ -225,8 +229,12 @@ class SimulatedCell:
             if late > MAX_BEHIND:  # time stands still for the rest
                 start += late
                 self.behind += late
-            with self._lock:
-                self._step()
+            self.step()
+
+    def step(self) -> None:
+        """Advance by one tick; called by the thread, or by hand where no clock shall run."""
+        with self._lock:
+            self._step()
 
     def _step(self) -> None:
         targets = self._targets()

@@ -38,6 +38,9 @@ class WorldNode(Node):
         )
         noise = parameter(self, "noise", 1.0, "Scale of the camera's noise and latency.", 0.0, 5.0)
         seed = parameter(self, "seed", 1, "Of scenes, physics and noise.", 0, 2**31)
+        first = parameter(
+            self, "first_episode", 1, "Number of the first episode; it and the seed are its scene.", 1, 10**6
+        )
         rate = parameter(self, "camera_rate", 30.0, "Block poses per second [Hz].", 1, 100)
         hosts = parameter(self, "controllers", ["127.0.0.1", "127.0.0.2"], "Where the emulated controllers answer.")
         direct = parameter(self, "direct", False, "Host both arm nodes instead of emulated controllers.")
@@ -46,7 +49,8 @@ class WorldNode(Node):
         if policy:
             contract = contracts.load(runtime.find(policy))
             environment = contract.environment | {"decision_rate": contract.action.decision_rate}
-        self.cell = SimulatedCell(engine, blueprint, environment, np.array([HOME, HOME]), noise, seed, cell or None)
+        home = np.array([HOME, HOME])
+        self.cell = SimulatedCell(engine, blueprint, environment, home, noise, seed, cell or None, first)
         self._servers: list[ControllerServer] = []
         self.hosted: list[ArmNode] = []
         for name, arm, host in zip(ARMS, self.cell.arms, hosts, strict=True):

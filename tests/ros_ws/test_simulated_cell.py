@@ -15,7 +15,7 @@ def cell() -> SimulatedCell:
 
 def run(cell: SimulatedCell, seconds: float) -> None:
     for _ in range(round(seconds / 0.01)):
-        cell._step()
+        cell.step()
 
 
 def test_arms_go_where_their_controllers_send_them(cell: SimulatedCell) -> None:
@@ -48,14 +48,21 @@ def test_the_clock_of_an_episode_waits_for_the_arms(cell: SimulatedCell) -> None
     assert cell.outcome.seconds == pytest.approx(1.0, abs=0.21)
 
 
-def test_every_episode_is_another_and_a_seed_repeats_them() -> None:
-    def layouts() -> list[np.ndarray]:
-        cell = SimulatedCell("mujoco", "u_shape", {}, np.array([HOME, HOME]), seed=7)
-        return [cell.truth()[0].copy() for _ in range(2) if cell.next_episode()]
+def test_every_episode_is_another_and_seed_and_number_repeat_it() -> None:
+    def layout(first: int, looks: int) -> list[np.ndarray]:
+        cell = SimulatedCell("mujoco", "u_shape", {}, np.array([HOME, HOME]), seed=7, first=first)
+        layouts = []
+        for _ in range(2):
+            cell.next_episode()
+            layouts.append(cell.truth()[0].copy())
+            for _ in range(looks):  # a camera that looks more often draws more noise
+                cell.look()
+        return layouts
 
-    first, again = layouts(), layouts()
-    assert np.abs(first[0] - first[1]).max() > 0.01
-    np.testing.assert_array_equal(first, again)
+    one, two = layout(1, looks=0)
+    assert np.abs(one - two).max() > 0.01
+    np.testing.assert_array_equal(layout(2, looks=3)[0], two)
+    np.testing.assert_array_equal(layout(1, looks=3)[1], two)
 
 
 def test_a_camera_is_late_and_noisy_as_configured() -> None:
