@@ -12,51 +12,37 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import rclpy
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
-from rclpy.node import Node
 from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 from horseshoe.errors import HorseshoeError
 from horseshoe.ros_ws.base_node import ARMS, EVENT, LATCHED, parameter, run
+from horseshoe.ros_ws.base_operator_node import ACTIVATE, CONFIGURE, DEACTIVATE, DONE, FAULT, REFUSED, BaseOperator
 
-CONFIGURE, ACTIVATE, DEACTIVATE = (
-    Transition.TRANSITION_CONFIGURE,
-    Transition.TRANSITION_ACTIVATE,
-    Transition.TRANSITION_DEACTIVATE,
-)
-VERBS = {CONFIGURE: "configure", ACTIVATE: "activate", DEACTIVATE: "deactivate"}
+__all__ = ["DONE", "FAULT", "REFUSED", "OperatorNode"]
+
 SETTLE = 1.2  # [s] after which an arm that began to stream has its full speed limits
-DONE, FAULT, REFUSED = 0, 1, 2  # exit codes
 
 
-class OperatorNode(Node):
-    """See the module. A thread works through the steps; the executor only moves messages."""
+class OperatorNode(BaseOperator):
+    """See the module."""
 
     def __init__(self) -> None:
-        super().__init__("operator")
+        super().__init__()
         self._episodes = parameter(self, "episodes", 1, "How many episodes to run; 0: until interrupted.", 0, 100000)
         self._simulated = parameter(self, "simulated", True, "Whether a world node lays out and judges episodes.")
         self._wait = parameter(self, "wait_for_start", False, "Wait for ~/start before anything moves.")
         self._delays = parameter(self, "measure_delay", True, "Measure every arm's delay before the first episode.")
-        self._patience = parameter(self, "patience", 30.0, "How long a step may take [s].", 1.0, 1e5)
         self._horizon = parameter(self, "episode_time", 60.0, "Longest episode [s].", 1.0, 1e5)
-        self.exit_code: int | None = None
-        self.outcomes: list[dict[str, Any]] = []
-        self._states: dict[str, str] = {}
         self._measured_delays: dict[str, float] = {}
         self._outcome: dict[str, Any] | None = None
-        self._started, self._ended, self._closing = threading.Event(), threading.Event(), threading.Event()
-        self._callers: dict[str, Any] = {}
+        self._started, self._ended = threading.Event(), threading.Event()
         self._arms_active = False  # from when on a stopped arm is a fault
         self._stop = self.create_publisher(String, "/stop", EVENT)
-        self._progress = self.create_publisher(String, "~/progress", LATCHED)
         for arm in ARMS:
             self.create_subscription(
                 String, f"/{arm}/state", lambda m, a=arm: self._states.update({a: m.data}), LATCHED
@@ -68,7 +54,6 @@ class OperatorNode(Node):
         self.create_subscription(String, "/world/outcome", self._on_outcome, EVENT)
         self.create_service(Trigger, "~/start", partial(self._set, self._started))
         self.create_service(Trigger, "~/end", partial(self._set, self._ended))
-        self._thread = threading.Thread(target=self._work, name="operator", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -77,30 +62,22 @@ class OperatorNode(Node):
         if rclpy.ok():
             self._stop.publish(String(data="the operator node ended"))
             time.sleep(0.1)  # for the message to leave
-        self._thread.join(2.0)
+        super().close()
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        code = FAULT
-        try:
-            self._bring_up()
-            number = 0
-            while not self._closing.is_set() and (self._episodes == 0 or number < self._episodes):
-                number += 1
-                self._episode(number)
-            self._shut_down()
-            good = sum(o["name"] == "success" for o in self.outcomes)
-            self._say(f"finished: {good} of {len(self.outcomes)} episodes successful")
-            code = DONE
-        except _Closed:
-            pass
-        except HorseshoeError as error:
-            code = REFUSED if isinstance(error, _Refused) else FAULT
-            self._stop.publish(String(data=f"the operator node: {error}"))
-            self._say(f"stopped: {error}", bad=True)
-        finally:
-            self.exit_code = code
+    def _steps(self) -> None:
+        self._bring_up()
+        number = 0
+        while not self._closing.is_set() and (self._episodes == 0 or number < self._episodes):
+            number += 1
+            self._episode(number)
+        self._stop.publish(String(data="finished"))
+        good = sum(o["name"] == "success" for o in self.outcomes)
+        self._say(f"finished: {good} of {len(self.outcomes)} episodes successful")
+
+    def _fail(self, error: HorseshoeError) -> None:
+        self._stop.publish(String(data=f"the operator node: {error}"))
 
     def _bring_up(self) -> None:
         if self._simulated:
@@ -166,50 +143,13 @@ class OperatorNode(Node):
     def _faults(self) -> str:
         return next((s for s in self._states.values() if s.startswith(("stopped", "stopping", "disconnected"))), "")
 
-    def _shut_down(self) -> None:
-        self._stop.publish(String(data="finished"))
-
-    # --- calls --------------------------------------------------------------------------------------------------------
-
-    def _change(self, node: str, transition: int) -> None:
-        request = ChangeState.Request(transition=Transition(id=transition))
-        if not self._answer(f"{node}/change_state", ChangeState, request).success:
-            self._sleep(0.3)  # for the reason to arrive
-            said = self._states.get(node.split("/")[1], "")
-            raise _Refused(f"{node} does not {VERBS[transition]}; {said or 'its log says why'}")
-
-    def _call(self, service: str) -> None:
-        answer = self._answer(service, Trigger, Trigger.Request())
-        if not answer.success:
-            raise HorseshoeError(f"{service}: {answer.message}")
-
-    def _answer(self, service: str, kind: Any, request: Any) -> Any:
-        client = self._callers.setdefault(service, None) or self.create_client(kind, service)
-        self._callers[service] = client
-        self._until(client.service_is_ready, self._patience, service)
-        future = client.call_async(request)
-        self._until(future.done, self._patience, f"an answer of {service}")
-        return future.result()
-
-    def _until(self, condition: Callable[[], bool], patience: float | None, what: str) -> None:
-        end = time.monotonic() + (patience or 1e9)
-        while not condition():
-            if self._closing.is_set():
-                raise _Closed
-            if any(s.startswith("refused") for s in self._states.values()):
-                raise _Refused(next(s for s in self._states.values() if s.startswith("refused")))
-            if self._arms_active and self._faults():
-                raise HorseshoeError(self._faults())
-            if time.monotonic() > end:
-                raise HorseshoeError(f"waited {patience:.0f} s in vain for {what}")
-            time.sleep(0.01)
+    def _check(self) -> None:
+        super()._check()
+        if self._arms_active and self._faults():
+            raise HorseshoeError(self._faults())
 
     def _is(self, arm: str, state: str) -> bool:
         return self._states.get(arm) == state
-
-    def _sleep(self, duration: float) -> None:
-        if self._closing.wait(duration):
-            raise _Closed
 
     def _set(self, event: threading.Event, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         event.set()
@@ -218,21 +158,6 @@ class OperatorNode(Node):
 
     def _on_outcome(self, message: String) -> None:
         self._outcome = json.loads(message.data)
-
-    def _say(self, line: str, bad: bool = False) -> None:
-        if bad:
-            self.get_logger().error(line)
-        else:
-            self.get_logger().info(line)
-        self._progress.publish(String(data=line))
-
-
-class _Closed(Exception):
-    """The node is asked to end."""
-
-
-class _Refused(HorseshoeError):
-    """A node does not do what it was asked: something does not fit."""
 
 
 def main() -> int:
