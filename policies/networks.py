@@ -6,6 +6,7 @@ the network, so that what is exported is what was trained.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -57,20 +58,46 @@ class EntityAttention(nn.Module):
         width: of a token.
         heads: attention heads.
         layers: attention layers.
+        kinds: kind of each entity, counted from 0; entities of a kind stand together and share their embedding.
+            Without it every entity is a kind of its own.
+        present: for each entity the index of the number that is 1 where the entity is there and 0 where it is not, or
+            None if it always is.
     """
 
-    def __init__(self, tokens: Sequence[Sequence[int]], width: int = 96, heads: int = 4, layers: int = 2) -> None:
+    def __init__(
+        self,
+        tokens: Sequence[Sequence[int]],
+        width: int = 96,
+        heads: int = 4,
+        layers: int = 2,
+        kinds: Sequence[int] | None = None,
+        present: Sequence[int | None] | None = None,
+    ) -> None:
         super().__init__()
-        self._tokens = [list(t) for t in tokens]
-        self.embed = nn.ModuleList(nn.Linear(len(t), width) for t in tokens)
+        groups: dict[int, list[list[int]]] = {}
+        for kind, token in zip(range(len(tokens)) if kinds is None else kinds, tokens, strict=True):
+            groups.setdefault(kind, []).append(list(token))
+        self._groups = [torch.tensor(group) for group in groups.values()]  # (entities, numbers)
+        # The input is given one more number, which is 1: the entities that are always there.
+        self._present = None if present is None else torch.tensor([-1 if p is None else p for p in present])
+        self.embed = nn.ModuleList(nn.Linear(group.shape[1], width) for group in self._groups)
         layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, activation="relu", batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.out = nn.Sequential(nn.Linear(width, 128), nn.ELU())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, inputs) -> (n, 128)."""
-        tokens = torch.stack([e(x[:, t]) for e, t in zip(self.embed, self._tokens, strict=True)], dim=1)
-        return self.out(self.encoder(tokens)[:, 0])
+        tokens = torch.cat([e(x[:, g]) for e, g in zip(self.embed, self._groups, strict=True)], dim=1)
+        absent = None
+        if self._present is not None:
+            absent = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)[:, self._present] < 0.5
+        for layer in self.encoder.layers[:-1]:
+            tokens = layer(tokens, src_key_padding_mask=absent)
+        last: Any = self.encoder.layers[-1]  # of which only the agent's own token is needed
+        own = tokens[:, :1]
+        own = last.norm1(own + last.self_attn(own, tokens, tokens, key_padding_mask=absent, need_weights=False)[0])
+        own = last.norm2(own + last.linear2(last.activation(last.linear1(own))))
+        return self.out(own[:, 0])
 
 
 class ActorCritic(nn.Module):

@@ -43,11 +43,12 @@ def plan(
     horseshoe plan --goal wide --seed 7 --robots 6 --out plan.gif
     horseshoe plan --goal my_goal.png --shape L --out plan.png
     horseshoe plan --dataset 1000 --robots 3,4,6 --jobs 8 --out data/push
+    horseshoe plan --dataset 1000 --horizon 25 --iterations 0 --out data/replanned
     horseshoe plan --dataset 100000 --executor ray --out data/push   # on a node of a Ray cluster
     """
     counts = _counts(robots)
     if dataset is not None:
-        _dataset(goal, counts, seed, held_out, iterations, out, dataset, jobs, executor)
+        _dataset(goal, counts, seed, held_out, iterations, horizon, out, dataset, jobs, executor)
         return
     from horseshoe.sim.push import picture, planner, scenes, shapes
     from horseshoe.sim.push.config import PushConfig
@@ -101,6 +102,7 @@ def _dataset(
     seed: int,
     held_out: bool,
     iterations: int,
+    horizon: int | None,
     out: Path | None,
     count: int,
     jobs: int,
@@ -111,10 +113,12 @@ def _dataset(
 
     if out is None:
         raise HorseshoeError("--dataset needs --out, the folder to write to")
+    if horizon is not None and not 1 <= horizon <= dataset.MAX_DECISIONS:
+        raise HorseshoeError(f"--horizon {horizon}: must be within [1, {dataset.MAX_DECISIONS}] decisions")
     if held_out or not 0 <= seed <= scenes.HELD_OUT - count:
         raise HorseshoeError(f"--dataset: seeds from {scenes.HELD_OUT} on are kept for evaluation")
     scenes.load_goal_set(goal)
-    recipe = dataset.Recipe(goal, counts, seed, PlannerConfig(iterations=iterations))
+    recipe = dataset.Recipe(goal, counts, seed, PlannerConfig(iterations=iterations), horizon or 0)
     with tqdm(total=count, desc="plans", unit="plan") as bar:
 
         def advance(plans: int) -> None:

@@ -1,35 +1,30 @@
 """Expert rollouts for learning: planned in parallel, written as shards with a manifest, resumable after a kill.
 
-A shard is an .npz without pickles. Plans lie one after another; `offsets` (k + 1,) says where plan i begins and ends:
-`robots`, `velocities`, `actions` (steps, r, 2), `particles` (steps, p, 2); one row per plan: `goals` (k, p, 2),
-`scores`, `seeds`. Rows are the state before a decision and the decision taken; lengths in m, velocities over the top
-speed, in arena axes.
+`horseshoe.demonstrations` describes the files and reads them.
 """
 
 import hashlib
 import io
 import json
 import multiprocessing
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from horseshoe.configuration import write_atomically
+from horseshoe.demonstrations import KEYS, MANIFEST, read_manifest, sound
 from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push import scenes
 from horseshoe.sim.push.config import PushConfig
-from horseshoe.sim.push.planner import PlannerConfig, plan
+from horseshoe.sim.push.planner import PlannerConfig, plan, receding, replan
 from horseshoe.sim.push.warm_start import pair
 
-MANIFEST = "manifest.json"
 SHARD = 16  # plans tried per shard
 SHOWN = 32  # particles kept per object
-KEYS = ("offsets", "robots", "velocities", "actions", "particles", "goals", "scores", "seeds")
+MAX_DECISIONS = 115  # of an episode that is planned anew on the way
 
 
 @dataclass(frozen=True)
@@ -41,12 +36,15 @@ class Recipe:
         robots: numbers of robots, taken in turn.
         first_seed: seed of the first scene; the others follow.
         planner: its settings.
+        horizon: plan anew after this many decisions, with the settings of `planner.receding` and as many gradient
+            steps as `planner` has; 0 for whole plans.
     """
 
     goals: str = "wide"
     robots: tuple[int, ...] = (6,)
     first_seed: int = 0
     planner: PlannerConfig = field(default_factory=PlannerConfig)
+    horizon: int = 0
 
 
 def make_shard(job: tuple[Recipe, int, int]) -> tuple[int, bytes, dict[str, Any]]:
@@ -59,7 +57,11 @@ def make_shard(job: tuple[Recipe, int, int]) -> tuple[int, bytes, dict[str, Any]
     lengths, failed, seconds = [], 0, 0.0
     for seed in range(recipe.first_seed + shard * SHARD, recipe.first_seed + shard * SHARD + count):
         scene = scenes.sample(goal_set, recipe.goals, seed, robots, config)
-        found = plan(scene, config, recipe.planner, seed)
+        if recipe.horizon:
+            settings = receding(robots, recipe.planner.iterations)
+            found = replan(scene, config, settings, seed, recipe.horizon, MAX_DECISIONS // recipe.horizon)
+        else:
+            found = plan(scene, config, recipe.planner, seed)
         seconds += found.seconds
         if not found.success:
             failed += 1
@@ -122,7 +124,7 @@ def make(
         size = min(SHARD, count - shard * SHARD)
         entry = manifest["shards"].get(_name(shard))
         if entry is not None and entry["kept"] + entry["failed"] >= size:
-            if _sound(folder / _name(shard), entry):
+            if sound(folder / _name(shard), entry):
                 if progress is not None:
                     progress(size)
                 continue
@@ -159,42 +161,3 @@ def _write(path: Path, content: bytes) -> None:
     temporary = path.with_suffix(".part")
     temporary.write_bytes(content)
     temporary.replace(path)
-
-
-def _sound(path: Path, entry: dict[str, Any]) -> bool:
-    return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a dataset's manifest.
-
-    Raises:
-        HorseshoeError: it is missing or broken.
-    """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if not isinstance(manifest["shards"], dict) or not isinstance(manifest["recipe"], dict):
-            raise TypeError("shards and recipe must be objects")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HorseshoeError(f"{folder / MANIFEST}: not a dataset's manifest ({error})") from error
-    return dict(manifest)
-
-
-def read(folder: Path) -> Iterator[dict[str, NDArray[Any]]]:
-    """Read a dataset shard by shard; every file is checked against the manifest first.
-
-    Raises:
-        HorseshoeError: a shard is missing or corrupt; names it.
-    """
-    manifest = read_manifest(folder)
-    for name, entry in sorted(manifest["shards"].items()):
-        if not _sound(folder / name, entry):
-            raise HorseshoeError(f"{folder / name}: missing or corrupt; the command that made the dataset repairs it")
-    for name, entry in sorted(manifest["shards"].items()):
-        if not entry["kept"]:
-            continue
-        try:
-            with np.load(folder / name, allow_pickle=False) as file:
-                yield {key: file[key] for key in KEYS}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise HorseshoeError(f"{folder / name}: not a shard ({error})") from error

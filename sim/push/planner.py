@@ -11,7 +11,7 @@ from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push.config import PushConfig
 from horseshoe.sim.push.scenes import Scene
 from horseshoe.sim.push.shapes import SUCCESS, incremental_iou, occupancy
-from horseshoe.sim.push.warm_start import pair, warm_start
+from horseshoe.sim.push.warm_start import VARIETY, pair, warm_start
 
 Array = NDArray[np.float64]
 
@@ -27,6 +27,9 @@ class PlannerConfig:
         restarts: how often to begin anew while the goal is not reached.
         good_enough: incremental IoU at which to stop.
         rate: step size of Adam, in shares of the top speed.
+        cages: of the first plans, taken in turn; see `warm_start.choose_slots`.
+        variety: of the first plans; see there.
+        nearby: how little the first plans make robots walk [1/m]; see there.
     """
 
     iterations: int = field(default=60, metadata={"range": (0, 10000)})
@@ -35,6 +38,20 @@ class PlannerConfig:
     restarts: int = field(default=3, metadata={"range": (1, 100)})
     good_enough: float = field(default=0.97, metadata={"range": (0.0, 1.0)})
     rate: float = field(default=0.05, metadata={"range": (1e-4, 1.0)})
+    cages: tuple[float, ...] = field(default=(0.5, 0.1, 0.3), metadata={"range": (0.0, 1.0)})
+    variety: float = field(default=VARIETY, metadata={"range": (0.0, 1.0)})
+    nearby: float = field(default=0.0, metadata={"range": (0.0, 100.0)})
+
+
+def receding(robots: int, iterations: int = 0) -> PlannerConfig:
+    """Settings for planning anew on the way: one plan without chance, so that equal states get equal answers.
+
+    Many robots keep their places around the object; few ones must walk to where they are needed.
+    """
+    nearby = 3.0 if robots > 4 else 0.0
+    return PlannerConfig(
+        iterations, candidates=1, restarts=1, good_enough=0.9, cages=(0.1,), variety=0.0, nearby=nearby
+    )
 
 
 @dataclass(frozen=True)
@@ -119,7 +136,7 @@ def plan(
     best: Plan | None = None
     history: list[float] = []
     for _ in range(settings.restarts):
-        first = _candidates(scene, goal, config, settings.candidates, rng)
+        first = _candidates(scene, goal, config, settings, rng)
         particles, robots = simulate(scene, first, config)
         error = np.nan_to_num(((particles[:, -1] - goal) ** 2).sum(-1).mean(-1), nan=np.inf)
         scores = score(np.nan_to_num(particles[:, -1], nan=config.side / 2))
@@ -173,15 +190,18 @@ def replan(scene: Scene, config: PushConfig, settings: PlannerConfig, seed: int,
         world.carry()
         now = replace(now, start=body[-1][-1], robots=robots[-1][-1])
         history.append(float(incremental_iou(occupancy(now.start, scene.area, config), before, wanted)))
-        if history[-1] >= settings.good_enough or len(ahead) <= every:
+        if history[-1] >= settings.good_enough:
             break
     seconds = time.perf_counter() - began
     return Plan(np.concatenate(actions), np.concatenate(body), np.concatenate(robots), history[-1], history, seconds)
 
 
-def _candidates(scene: Scene, goal: Array, config: PushConfig, count: int, rng: np.random.Generator) -> Array:
-    """First plans, padded with rest to the longest, shape (count, steps, n_robots, 2)."""
-    plans = [warm_start(scene, goal, config, (0.5, 0.1, 0.3)[k % 3], rng) for k in range(count)]
+def _candidates(
+    scene: Scene, goal: Array, config: PushConfig, settings: PlannerConfig, rng: np.random.Generator
+) -> Array:
+    """First plans, padded with rest to the longest, shape (candidates, steps, n_robots, 2)."""
+    cages = [settings.cages[k % len(settings.cages)] for k in range(settings.candidates)]
+    plans = [warm_start(scene, goal, config, cage, rng, settings.variety, settings.nearby) for cage in cages]
     longest = max(len(p) for p in plans)
     return np.stack([np.concatenate([p, np.zeros((longest - len(p), *p.shape[1:]))]) for p in plans])
 

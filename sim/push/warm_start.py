@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 
 CRUISE = 0.8  # share of the top speed used to carry, so that the optimiser has room on both sides
 SETTLE = 4  # decisions at rest in the end
+VARIETY = 0.4  # chance in the choice of a cage
 
 
 def rotation(a: Array, b: Array) -> float:
@@ -62,17 +63,26 @@ def path(start: Array, goal: Array, share: Array) -> Array:
 
 
 def choose_slots(
-    body: Array, motion: Array, robots: int, clearance: float, cage: float, rng: np.random.Generator
+    body: Array,
+    motion: Array,
+    robots: Array,
+    clearance: float,
+    cage: float,
+    rng: np.random.Generator,
+    variety: float = VARIETY,
+    nearby: float = 0.0,
 ) -> Array:
     """Places on the rim of the object: spread out, and rather behind what has to move than before it.
 
     Args:
         body: particles [m], shape (n, 2).
         motion: displacement wanted of each particle [m], shape (n, 2).
-        robots: number of slots.
+        robots: where the robots are [m], shape (r, 2); as many slots are chosen.
         clearance: distance of a slot from the nearest particle [m].
         cage: worth of a slot that only encloses the object, against one right behind what moves farthest, in [0, 1].
         rng: for the first choice; another draw is another cage.
+        variety: how much chance there is in the first choice, in [0, 1].
+        nearby: how much less a slot is worth the farther it is from all robots [1/m].
     """
     low, high = body.min(0) - 2 * clearance, body.max(0) + 2 * clearance
     points = rng.uniform(low, high, (20000, 2))
@@ -84,9 +94,11 @@ def choose_slots(
     local = motion[tree.query(points, k=20)[1]].mean(1)
     use = (local * inward).sum(1) / max(float(np.abs(motion).max()), 1e-6)
     weight = cage + (1.0 - cage) * np.clip(use, 0.0, 1.0)
-    chosen = [int(np.argmax(weight * rng.uniform(0.6, 1.0, len(points))))]
+    if nearby:
+        weight *= np.exp(-nearby * cKDTree(robots).query(points)[0])
+    chosen = [int(np.argmax(weight * rng.uniform(1.0 - variety, 1.0, len(points))))]
     gap = np.full(len(points), np.inf)
-    while len(chosen) < robots:
+    while len(chosen) < len(robots):
         gap = np.minimum(gap, np.linalg.norm(points - points[chosen[-1]], axis=1))
         chosen.append(int(np.argmax(gap * weight)))
     return np.asarray(points[chosen])
@@ -171,7 +183,15 @@ def _resample(corners: Array, step: float) -> Array:
     return np.stack([np.interp(at, along, corners[:, k]) for k in range(2)], axis=1)
 
 
-def warm_start(scene: Scene, goal: Array, config: PushConfig, cage: float, rng: np.random.Generator) -> Array:
+def warm_start(
+    scene: Scene,
+    goal: Array,
+    config: PushConfig,
+    cage: float,
+    rng: np.random.Generator,
+    variety: float = VARIETY,
+    nearby: float = 0.0,
+) -> Array:
     """A first plan.
 
     Args:
@@ -180,6 +200,8 @@ def warm_start(scene: Scene, goal: Array, config: PushConfig, cage: float, rng: 
         config: the world.
         cage: see `choose_slots`.
         rng: another draw gives another cage.
+        variety: see `choose_slots`.
+        nearby: see `choose_slots`.
 
     Returns:
         Wanted velocities over the top speed, shape (steps, n_robots, 2); `steps` is what this plan needs.
@@ -187,7 +209,7 @@ def warm_start(scene: Scene, goal: Array, config: PushConfig, cage: float, rng: 
     step = config.robot_speed * config.control_period
     spacing = np.sqrt(scene.area / len(scene.start))
     clearance = config.robot_radius + 0.5 * spacing + 0.001
-    slots = choose_slots(scene.start, goal - scene.start, len(scene.robots), clearance, cage, rng)
+    slots = choose_slots(scene.start, goal - scene.start, scene.robots, clearance, cage, rng, variety, nearby)
     track = approach(scene.robots, slots, scene.start, clearance, 0.95 * step, config)
     fine = path(scene.start, goal, np.linspace(0.0, 1.0, 41))
     carried = carry(track[-1], fine)

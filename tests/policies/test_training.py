@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from horseshoe import configuration
 from horseshoe.errors import ConfigurationError, HorseshoeError
 from horseshoe.policies import ppo
-from horseshoe.policies.networks import ARCHITECTURES, ActorCritic, Normaliser
+from horseshoe.policies.networks import ARCHITECTURES, ActorCritic, EntityAttention, Normaliser
 from tests.policies.conftest import TINY
 
 
@@ -153,6 +153,17 @@ def test_attention_reads_every_number_of_every_entity() -> None:
     net.forward_actor(x).square().sum().backward()
     assert x.grad is not None
     assert (x.grad[:, :6] != 0).all()
+
+
+def test_entities_of_a_kind_share_an_embedding_and_who_is_absent_is_not_seen() -> None:
+    net = EntityAttention([[0, 1], [2, 3], [4, 5]], kinds=[0, 1, 1], present=[None, 3, 5])
+    assert len(net.embed) == 2
+    x = torch.tensor([[0.1, 0.2, 0.3, 1.0, 9.0, 0.0]])
+    hidden, there, swapped = x.clone(), x.clone(), x[:, [0, 1, 4, 5, 2, 3]]
+    hidden[0, 4], there[0, 5] = -3.0, 1.0
+    torch.testing.assert_close(net(x), net(hidden), rtol=0, atol=0)
+    torch.testing.assert_close(net(x), net(swapped), rtol=0, atol=1e-6)
+    assert not torch.allclose(net(x), net(there))
 
 
 def test_the_normaliser_learns_mean_and_variance_batch_by_batch() -> None:

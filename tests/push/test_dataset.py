@@ -1,9 +1,11 @@
+import io
 import json
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from horseshoe import demonstrations
 from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push import dataset
 from horseshoe.sim.push.cli import plan
@@ -22,7 +24,7 @@ def made(tmp_path_factory):
 def test_every_scene_is_kept_or_counted_as_failed(made):
     folder, manifest = made
     assert manifest["totals"]["kept"] + manifest["totals"]["failed"] == 2
-    shards = list(dataset.read(folder))
+    shards = list(demonstrations.read(folder))
     assert sum(len(shard["scores"]) for shard in shards) == manifest["totals"]["kept"] > 0
     for shard in shards:
         assert (shard["scores"] > 0.75).all()
@@ -44,13 +46,13 @@ def test_a_finished_dataset_is_not_made_again_and_a_corrupt_shard_is(made, monke
     assert shard.stat().st_mtime_ns == stamp
     shard.write_bytes(sound[:-20])
     with pytest.raises(HorseshoeError, match=r"shard-00000\.npz: missing or corrupt"):
-        list(dataset.read(folder))
+        list(demonstrations.read(folder))
     done = [dataset.make_shard((RECIPE, 0, 2))]  # in this process: the other one has been tested
     monkeypatch.setattr(dataset, "_pool", lambda executor, jobs: _Done(done))
     assert dataset.make(folder, 2, RECIPE)["totals"]["corrupt"] == 1
     with np.load(shard) as again:
         assert {key: value.shape for key, value in again.items()} == {
-            k: v.shape for k, v in next(dataset.read(folder)).items()
+            k: v.shape for k, v in next(demonstrations.read(folder)).items()
         }
     new = json.loads((folder / "manifest.json").read_text())["shards"]["shard-00000.npz"]
     assert new["sha256"] == manifest["shards"]["shard-00000.npz"]["sha256"]  # planning is deterministic
@@ -72,6 +74,15 @@ class _Done:
         return iter(self._results)
 
 
+def test_a_dataset_may_hold_rollouts_that_were_planned_anew_on_the_way():
+    recipe = dataset.Recipe("near", (6,), 2, PlannerConfig(iterations=0), horizon=25)
+    content = dataset.make_shard((recipe, 0, 1))[1]
+    assert dataset.make_shard((recipe, 0, 1))[1] == content
+    with np.load(io.BytesIO(content)) as shard:
+        assert len(shard["scores"]) == 1
+        assert shard["offsets"][-1] % 25 == 0
+
+
 def test_a_folder_holds_one_recipe(made):
     with pytest.raises(HorseshoeError, match="another recipe"):
         dataset.make(made[0], 2, dataset.Recipe("wide"))
@@ -80,7 +91,7 @@ def test_a_folder_holds_one_recipe(made):
 def test_a_broken_manifest_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(HorseshoeError, match=r"manifest\.json: not a dataset's manifest"):
-        list(dataset.read(tmp_path))
+        list(demonstrations.read(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -93,6 +104,7 @@ def test_a_broken_manifest_is_refused(tmp_path):
         (["--out", "plan.txt"], "the suffix must be .png, .gif or .mp4"),
         (["--dataset", "4"], "--dataset needs --out"),
         (["--dataset", "4", "--out", "x", "--held-out"], "are kept for evaluation"),
+        (["--dataset", "4", "--out", "x", "--horizon", "0"], "--horizon 0: must be within [1, 115] decisions"),
     ],
 )
 def test_bad_input_on_the_command_line_is_one_clear_error(arguments, message):
