@@ -1,6 +1,8 @@
 """What was sent to an arm and what it did, tick by tick, and the delay between the two."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +26,12 @@ class Timing:
     late: Array
     measured_time: Array
     measured: Array
+
+    def save(self, file: Path, **more: Array) -> None:
+        """Write everything, and `more` arrays, as .npz."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, Any] = {**vars(self), **more}
+        np.savez(file, **arrays)
 
 
 class TimingLog:

@@ -11,7 +11,9 @@ import contextlib
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,6 +96,7 @@ class ArmNode(LifecycleNode):
         self.stale_command = parameter(
             self, "stale_command", 0.3, "Age at which a command is not taken [s].", 0.02, 3600
         )
+        self._timing = parameter(self, "timing", "", "Folder for the timing of servo ticks, at the end; empty: none.")
         self.driver = make_driver(self.settings)
         self._names, self._phase_told, self._guard_seen = joint_names(self.arm), "", 0.0
         self._active = False
@@ -102,6 +105,7 @@ class ArmNode(LifecycleNode):
         self._send_lock = threading.Lock()
         self._released = False  # stopped by deactivation, not by a fault
         self._ages: list[float] = []  # of commands on arrival [s]
+        self._arrivals: deque[tuple[float, float]] = deque(maxlen=16384)  # stamps and arrivals of commands [s]
         self._work: threading.Thread | None = None
         self._measured = self.create_publisher(JointState, "joint_states", EVENT)
         self._sent = self.create_publisher(JointState, "sent_joint_states", EVENT)
@@ -159,6 +163,9 @@ class ArmNode(LifecycleNode):
         self.driver.close()
         self._alive = False
         self._thread.join()
+        if self._timing:
+            commands = np.array(self._arrivals).reshape(-1, 2)
+            self.driver.log.read().save(Path(self._timing) / f"{self.arm}_sent.npz", commands=commands)
 
     def _start(self) -> None:
         if self.guard_timeout and time.monotonic() - self._guard_seen > self.guard_timeout:
@@ -288,6 +295,7 @@ class ArmNode(LifecycleNode):
                 self._hold = None
                 self.driver.send(ticks[:, :6], float(ticks[-1, 6]))
             self._ages.append(age)
+            self._arrivals.append((seconds(message.header.stamp), seconds(message.header.stamp) + age))
         except HorseshoeError as error:
             self.get_logger().error(f"{self.arm} arm: {error}", throttle_duration_sec=1.0)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from horseshoe import configuration
 from horseshoe import contract as contracts
@@ -10,6 +10,7 @@ from horseshoe.errors import HorseshoeError
 from horseshoe.policies import runtime
 
 EMULATED = ("127.0.0.1", "127.0.0.2")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,11 @@ class LaunchArguments:
         cell: YAML file that says where the arms stand; empty for the shipped one.
         episodes: how many to run, 0 until interrupted.
         seed: of simulated scenes and noise.
+        first_episode: number of the first simulated episode; seed and number together say what its scene is.
         noise: scale of the simulated camera's noise.
         record: folder for the bag, which must not exist; empty for none.
+        results: file to which every episode adds one line of JSON; empty for none.
+        timing: folder for the timing of every servo tick, written at the end; empty for none.
         viewer: RViz.
         speed: share of the arms' speed limits, for first runs.
         allow_out_of_contract: run although a measured delay is outside the contract; logged.
@@ -42,8 +46,11 @@ class LaunchArguments:
     cell: str = ""
     episodes: int = field(default=1, metadata={"range": (0, 100000)})
     seed: int = field(default=1, metadata={"range": (0, 2**31)})
+    first_episode: int = field(default=1, metadata={"range": (1, 1000000)})
     noise: float = field(default=1.0, metadata={"range": (0.0, 5.0)})
     record: str = ""
+    results: str = ""
+    timing: str = ""
     viewer: bool = False
     speed: float = field(default=1.0, metadata={"range": (0.05, 1.0)})
     allow_out_of_contract: bool = False
@@ -57,7 +64,7 @@ class NodeSpec:
     Attributes:
         name, namespace: of the node.
         executable: console script of the package; `module` is what it runs.
-        parameters: beside those of `config/ros/bimanual_assembly.yaml`.
+        parameters: beside those of the system's file in `config/ros/`.
         remappings: (from, to).
         lifecycle: whether it is a lifecycle node.
     """
@@ -86,16 +93,21 @@ def parse(arguments: list[str] | dict[str, str]) -> LaunchArguments:
     Raises:
         HorseshoeError: unknown name or a value that does not fit.
     """
+    return parse_as(LaunchArguments, arguments)
+
+
+def parse_as(kind: type[T], arguments: list[str] | dict[str, str]) -> T:
+    """The same for the launch arguments of any system."""
     import yaml
 
     texts = arguments if isinstance(arguments, dict) else dict(_split(a) for a in arguments)
-    known = {f.name: f for f in fields(LaunchArguments)}
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     values = {}
     for name, text in texts.items():
         if name not in known:
             raise HorseshoeError(f"no launch argument {name!r}; there are {', '.join(known)}")
         values[name] = text if known[name].type is str else yaml.safe_load(text)
-    return configuration.load(LaunchArguments, values)
+    return configuration.load(kind, values)
 
 
 def _split(argument: str) -> tuple[str, str]:
@@ -136,6 +148,7 @@ def nodes(arguments: LaunchArguments) -> list[NodeSpec]:
         "stale_command": 0.3 * a.patience,
         "link_timeout": 0.5 * a.patience,
         "guard_timeout": 0.25 * a.patience,
+        "timing": a.timing,
     }
     if a.robot != "real":
         arm["home_speed"] = 1.0
@@ -149,6 +162,8 @@ def nodes(arguments: LaunchArguments) -> list[NodeSpec]:
             "policy": str(runtime.find(a.policy)),
             "noise": a.noise,
             "seed": a.seed,
+            "first_episode": a.first_episode,
+            "timing": a.timing,
             "direct": a.robot == "sim",
             "controllers": list(ips),
         },
@@ -183,6 +198,8 @@ def nodes(arguments: LaunchArguments) -> list[NodeSpec]:
         "operator_node",
         parameters={
             "episodes": a.episodes,
+            "first_episode": a.first_episode,
+            "results": a.results,
             "simulated": a.robot != "real",
             "wait_for_start": a.robot == "real",
             "measure_delay": a.robot != "sim",

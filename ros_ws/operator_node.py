@@ -38,6 +38,9 @@ class OperatorNode(BaseOperator):
         self._wait = parameter(self, "wait_for_start", False, "Wait for ~/start before anything moves.")
         self._delays = parameter(self, "measure_delay", True, "Measure every arm's delay before the first episode.")
         self._horizon = parameter(self, "episode_time", 60.0, "Longest episode [s].", 1.0, 1e5)
+        self._first = parameter(self, "first_episode", 1, "Number of the first episode in the results.", 1, 10**6)
+        self._results = parameter(self, "results", "", "File to which episodes add a line of JSON; empty for none.")
+        self._running = 0  # number of the episode in which the policy moves the arms, else 0
         self._measured_delays: dict[str, float] = {}
         self._outcome: dict[str, Any] | None = None
         self._started, self._ended = threading.Event(), threading.Event()
@@ -78,6 +81,14 @@ class OperatorNode(BaseOperator):
 
     def _fail(self, error: HorseshoeError) -> None:
         self._stop.publish(String(data=f"the operator node: {error}"))
+        if self._running:
+            self._note({"episode": self._running, "name": "fault", "reason": str(error)})
+
+    def _note(self, outcome: dict[str, Any]) -> None:
+        """Add an outcome to the file of results, at once: whatever happens later, it is kept."""
+        if self._results:
+            with open(self._results, "a") as file:
+                file.write(json.dumps({**outcome, "delays": self._measured_delays}) + "\n")
 
     def _bring_up(self) -> None:
         if self._simulated:
@@ -118,14 +129,17 @@ class OperatorNode(BaseOperator):
         self._ended.clear()
         begin = time.monotonic()
         self._change("/policy", ACTIVATE)
+        self._running = self._first + number - 1
         self._say(f"episode {number} running")
         self._until(lambda: self._over(begin), None, "")
         self._arms_active = False
         outcome: dict[str, Any] = self._outcome or {
             "name": "ended by the operator" if self._ended.is_set() else "its time is over"
         }
-        outcome = {"seconds": round(time.monotonic() - begin, 1), **outcome}
+        outcome = {"episode": self._running, "seconds": round(time.monotonic() - begin, 1), **outcome}
+        self._running = 0
         self.outcomes.append(outcome)
+        self._note(outcome)
         self._change("/policy", DEACTIVATE)
         for arm in ARMS:
             self._change(f"/{arm}/arm", DEACTIVATE)

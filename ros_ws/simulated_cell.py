@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 MEMORY = 0.6  # [s] of states that cameras can look back on
 MOVED = 0.01  # [rad] of motion that starts an episode's clock
 MAX_BEHIND = 0.2  # [s] the world may lag behind the clock before it gives up catching up
+LET_OTHERS = 2e-4  # [s] between two steps at least: who waits for the lock gets it, also where time is short
 ENGINES = ("mujoco", "pybullet")
 
 
@@ -224,7 +225,7 @@ class SimulatedCell:
         start, tick = time.monotonic(), 0
         while self._alive:
             tick += 1
-            time.sleep(max(0.0, start + tick * self._tick - time.monotonic()))
+            time.sleep(max(LET_OTHERS, start + tick * self._tick - time.monotonic()))
             late = time.monotonic() - start - tick * self._tick
             if late > MAX_BEHIND:  # time stands still for the rest
                 start += late

@@ -17,6 +17,7 @@ import yaml
 from horseshoe.ros_ws.node_table import NodeSpec, parameter_file
 
 PATIENCE = (6.0, 3.0)  # [s] after SIGINT, after SIGTERM
+POLL = 0.02  # [s] between two looks at the processes: the arms must stop soon after one of them died
 _SET_PARENT_DEATH_SIGNAL = 1  # prctl(2)
 INTERRUPTED = 130
 
@@ -35,10 +36,12 @@ class Supervisor:
         table: what to start.
         log: folder for one log file per node.
         patience: scale of the time that processes get to end.
+        parameters: file with those that do not depend on launch arguments.
     """
 
-    def __init__(self, table: list[NodeSpec], log: Path, patience: float = 1.0) -> None:
+    def __init__(self, table: list[NodeSpec], log: Path, patience: float = 1.0, parameters: Path | None = None) -> None:
         self.table, self.log, self._patience = table, log, patience
+        self._parameters = parameters or parameter_file()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._files: list[Path] = []
         self.interrupted = False
@@ -71,7 +74,7 @@ class Supervisor:
         self._files.append(Path(name))
         with os.fdopen(handle, "w") as file:
             yaml.safe_dump({"/**": {"ros__parameters": spec.parameters}}, file)
-        command = [sys.executable, "-m", spec.module, "--ros-args", "--params-file", str(parameter_file())]
+        command = [sys.executable, "-m", spec.module, "--ros-args", "--params-file", str(self._parameters)]
         command += ["--params-file", name]
         command += ["-r", f"__ns:={spec.namespace}"] if spec.namespace else []
         for source, target in spec.remappings:
@@ -93,7 +96,7 @@ class Supervisor:
         """Wait for the first process that ends, or for Ctrl-C.
 
         Args:
-            each: called ten times a second meanwhile.
+            each: called again and again meanwhile.
 
         Returns:
             Name of the node and its exit code; "" and 130 after Ctrl-C.
@@ -104,7 +107,7 @@ class Supervisor:
                     each()
                     return name, process.returncode
             each()
-            time.sleep(0.1)
+            time.sleep(POLL)
         return "", INTERRUPTED
 
     def stop(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ hosts both arm nodes itself and drives the arms directly.
 
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -19,6 +20,7 @@ from std_srvs.srv import Trigger
 
 from horseshoe import contract as contracts
 from horseshoe.hardware.emulator import Controller, ControllerServer
+from horseshoe.hardware.timing_log import TimingLog
 from horseshoe.policies import runtime
 from horseshoe.ros_ws.arm_node import HOME, ArmNode
 from horseshoe.ros_ws.base_node import ARMS, EVENT, OK, WARN, diagnostics, parameter, pose_array, run, system_time
@@ -45,6 +47,7 @@ class WorldNode(Node):
         hosts = parameter(self, "controllers", ["127.0.0.1", "127.0.0.2"], "Where the emulated controllers answer.")
         direct = parameter(self, "direct", False, "Host both arm nodes instead of emulated controllers.")
         cell = parameter(self, "cell", "", "File that says where the arms are; empty for the shipped one.")
+        self._timing = parameter(self, "timing", "", "Folder for what the controllers executed when; empty for none.")
         environment = {}
         if policy:
             contract = contracts.load(runtime.find(policy))
@@ -53,11 +56,14 @@ class WorldNode(Node):
         self.cell = SimulatedCell(engine, blueprint, environment, home, noise, seed, cell or None, first)
         self._servers: list[ControllerServer] = []
         self.hosted: list[ArmNode] = []
+        self._logs: dict[str, TimingLog] = {}
         for name, arm, host in zip(ARMS, self.cell.arms, hosts, strict=True):
             if direct:
                 self.hosted.append(ArmNode(lambda settings, arm=arm: DirectArm(settings, arm), f"/{name}"))  # type: ignore[misc]
             else:
-                self._servers.append(ControllerServer(Controller(arm), host, seed))
+                controller, log = Controller(arm), self._logs.setdefault(name, TimingLog())
+                controller.on_execute = lambda q, log=log: log.add_sent(time.monotonic(), q, 0)
+                self._servers.append(ControllerServer(controller, host, seed))
         self._poses = self.create_publisher(PoseArray, "/block_poses", EVENT)
         self._truth = self.create_publisher(PoseArray, "~/true_block_poses", EVENT)
         self._outcome = self.create_publisher(String, "~/outcome", EVENT)
@@ -78,6 +84,9 @@ class WorldNode(Node):
         for server in self._servers:
             server.stop()
         self.cell.close()
+        for name, log in self._logs.items():
+            if self._timing:
+                log.read().save(Path(self._timing) / f"{name}_executed.npz")
 
     def _on_clear(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self.cell.clear_table()

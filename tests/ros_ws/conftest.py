@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from horseshoe import configuration, contract
+from horseshoe import contract
 from horseshoe.action_path import ActionConfig
 from horseshoe.hardware import xarm6
+from horseshoe.policies import linear
 from horseshoe.sim.assembly.scene import FIELDS
-
-SEEN_JOINTS = slice(0, 6)  # joint_position is the first field
 
 
 def write_policy(folder: Path, rest: float = 0.0, nan: bool = False, horizon: float = 4.0, **changes: Any) -> Path:
-    """A linear policy that drives joint 1 of both arms towards `rest` [rad], as ONNX with a contract.
+    """A linear policy that drives joint 1 of both arms towards `rest` [rad].
 
     Args:
         folder: to write.
@@ -29,23 +28,10 @@ def write_policy(folder: Path, rest: float = 0.0, nan: bool = False, horizon: fl
         horizon: of an episode [s].
         changes: of contract fields.
     """
-    import onnx
-    from onnx import TensorProto, helper
-
-    folder.mkdir(parents=True, exist_ok=True)
     weights = np.zeros((FIELDS.size, 7), dtype=np.float32)
-    weights[0, 0] = -2.0
+    weights[0, 0] = -2.0  # joint_position is the first field
     bias = np.zeros(7, dtype=np.float32)
     bias[0], bias[6] = 2.0 * rest, np.nan if nan else 1.0
-    graph = helper.make_graph(
-        [helper.make_node("Gemm", ["observation", "weights", "bias"], ["action"])],
-        "linear",
-        [helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["agents", FIELDS.size])],
-        [helper.make_tensor_value_info("action", TensorProto.FLOAT, ["agents", 7])],
-        [onnx.numpy_helper.from_array(weights, "weights"), onnx.numpy_helper.from_array(bias, "bias")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, str(folder / contract.WEIGHTS))
     written = contract.Contract(
         version=contract.VERSION,
         env="horseshoe/UShape-v0",
@@ -57,10 +43,9 @@ def write_policy(folder: Path, rest: float = 0.0, nan: bool = False, horizon: fl
         environment={"task": {"horizon": horizon}, "physics": {"servo_lag": [0.01, 0.08]}},
         training={},
         revision="test",
-        weights_sha256=contract.sha256(folder / contract.WEIGHTS),
+        weights_sha256="",
     )
-    configuration.save_yaml({**configuration.dump(written), **changes}, folder / contract.FILE)
-    return folder
+    return linear.write(folder, weights, bias, written, **changes)
 
 
 @pytest.fixture(scope="session")
