@@ -55,7 +55,7 @@ def _action(spec: node_table.NodeSpec):
     common = {
         "package": "horseshoe",
         "executable": spec.executable,
-        "parameters": [str(node_table.parameter_file()), spec.parameters],
+        "parameters": [str(node_table.parameter_file()), str(spec.save_parameters())],
         "remappings": list(spec.remappings),
         "output": "screen",
     }

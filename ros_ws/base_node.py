@@ -67,7 +67,7 @@ def run(make: Callable[[], Any], args: list[str] | None = None) -> int:
         for each in nodes:
             executor.add_node(each)
         while not ended and getattr(node, "exit_code", None) is None:
-            executor.spin_once(timeout_sec=0.05)
+            executor.spin_once(timeout_sec=0.02)  # a signal is seen after it at the latest
         return int(getattr(node, "exit_code", None) or 0)
     except (HorseshoeError, ParameterException) as error:
         print(error, file=sys.stderr)

@@ -1,5 +1,7 @@
 """Which nodes there are, for every way to run: the one table behind `ros2 launch` and `horseshoe up`."""
 
+import os
+import tempfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -85,6 +87,15 @@ class NodeSpec:
     def full_name(self) -> str:
         """Such as /left/arm."""
         return f"{self.namespace}/{self.name}"
+
+    def save_parameters(self) -> Path:
+        """Write the parameters to a temporary file: from a `--params-file` every launcher reads the same types."""
+        import yaml
+
+        handle, name = tempfile.mkstemp(suffix=".yaml", prefix=f"horseshoe_{self.name}_")
+        with os.fdopen(handle, "w") as file:
+            yaml.safe_dump({"/**": {"ros__parameters": self.parameters}}, file)
+        return Path(name)
 
 
 def parse(arguments: list[str] | dict[str, str]) -> LaunchArguments:

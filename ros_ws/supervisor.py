@@ -6,13 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-
-import yaml
 
 from horseshoe.ros_ws.node_table import NodeSpec, parameter_file
 
@@ -70,12 +67,9 @@ class Supervisor:
         self.interrupted = True
 
     def _start(self, spec: NodeSpec) -> None:
-        handle, name = tempfile.mkstemp(suffix=".yaml", prefix=f"horseshoe_{spec.name}_")
-        self._files.append(Path(name))
-        with os.fdopen(handle, "w") as file:
-            yaml.safe_dump({"/**": {"ros__parameters": spec.parameters}}, file)
+        self._files.append(spec.save_parameters())
         command = [sys.executable, "-m", spec.module, "--ros-args", "--params-file", str(self._parameters)]
-        command += ["--params-file", name]
+        command += ["--params-file", str(self._files[-1])]
         command += ["-r", f"__ns:={spec.namespace}"] if spec.namespace else []
         for source, target in spec.remappings:
             command += ["-r", f"{source}:={target}"]

@@ -53,3 +53,11 @@ def test_arms_stream_at_the_rate_of_the_contract(policy: Path) -> None:
 def test_the_parameter_file_speaks_of_nodes_that_exist() -> None:
     written = yaml.safe_load(node_table.parameter_file().read_text())
     assert set(written) <= {"/**/arm", "/guard", "/world", "/policy", "/operator", "/recorder"}
+
+
+def test_parameters_reach_a_node_with_the_types_they_have(policy: Path) -> None:
+    table = node_table.nodes(node_table.parse([f"policy:={policy}", "seed:=7"]))
+    for spec in table:
+        file = spec.save_parameters()
+        assert yaml.safe_load(file.read_text()) == {"/**": {"ros__parameters": spec.parameters}}
+        file.unlink()
