@@ -10,7 +10,7 @@ SETUP := setup.py setup.cfg pyproject.toml constraints.txt
 .PHONY: help demo test lint bench docs clean
 
 help:
-	@echo "make demo   the shipped policy in simulation: a table and a video (no torch)"
+	@echo "make demo   the shipped policy on two emulated arms, through all of ROS: table, video, report (no torch)"
 	@echo "make test   every test"
 	@echo "make lint   ruff, mypy and the direction of imports"
 	@echo "make bench  speed of the simulation"
@@ -47,10 +47,12 @@ $(VENV)/.stamp-venv:
 
 $(VENV)/.stamp-demo: $(VENV)/.stamp-venv $(SETUP)
 	@echo "Installing what the demo needs (no torch) ..."
-	@$(PIP) --editable '.[sim,twin]'
+	@$(PIP) --editable '.[sim,twin,robot,ros]'
 	@touch $@
 
 $(VENV)/.stamp-all: $(VENV)/.stamp-demo
 	@echo "Installing everything: ROS 2, Warp, torch, test tools ..."
 	@$(PIP) --editable '.[sim,twin,push,robot,ros,train,dev]'
+	@$(BIN)/python -m venv $(VENV)/colcon  # which needs an older setuptools
+	@$(VENV)/colcon/bin/python -m pip -qq --disable-pip-version-check install colcon-common-extensions 'setuptools<80'
 	@touch $@

@@ -56,6 +56,9 @@ extras = {
     "dev": ["pytest>=8", "ruff>=0.9", "mypy>=1.14", "types-PyYAML", "types-tqdm", "setuptools>=70.1", "mkdocs>=1.6"],
 }
 
+# What `ros2 run` and `ros2 launch` start.
+nodes = sorted(p.stem for p in (ROOT / "ros_ws").glob("*_node.py") if "base" not in p.stem.split("_"))
+
 setup(
     name="horseshoe",
     version=VERSION,
@@ -80,5 +83,8 @@ setup(
     # Lower bounds are those of Ubuntu 24.04, so that a ROS 2 installation keeps its own numpy.
     install_requires=["numpy>=1.26", "scipy>=1.11", "pyyaml>=6", "click>=8.1", "tqdm>=4.66", "onnxruntime>=1.18"],
     extras_require=extras,
-    entry_points={"console_scripts": ["horseshoe = horseshoe.cli:main"]},
+    entry_points={
+        "console_scripts": ["horseshoe = horseshoe.cli:main", *(f"{n} = horseshoe.ros_ws.{n}:main" for n in nodes)]
+    },
+    exclude_package_data={"horseshoe": ["ros_ws/build/*", "ros_ws/install/*", "ros_ws/log/*"]},  # of colcon
 )

@@ -1,12 +1,21 @@
-"""The servo path: two arms through driver, SDK and emulated controllers in processes of their own, beside the bare SDK.
+"""The servo path: two arms behind the whole ROS graph, behind the driver alone, and behind the bare SDK.
 
-Run it with `horseshoe bench control`. Both cases alternate arm processes on the same machine in the same run; what they
-share is named in the output, because a loaded machine makes both slower.
+Run it with `horseshoe bench control`. The cases run one after the other on the same machine, each with two emulated
+controllers:
+
+- graph: `horseshoe up bimanual_assembly` with MuJoCo, recorder and all; a policy that turns the last joints for ever,
+  whose contract asks for the rate that is measured;
+- driver: driver and SDK, one process per arm, one process per controller;
+- bare SDK: the same without the driver: what any script would do.
+
+"age" is the time from sending a servo target to its execution by the controller. CPU is in per cent of one core.
 """
 
+import dataclasses
 import json
 import multiprocessing
 import os
+import tempfile
 import time
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -15,14 +24,22 @@ from typing import Any
 
 import numpy as np
 
+from horseshoe import contract as contracts
+from horseshoe.configuration import write_atomically
 from horseshoe.errors import HorseshoeError
 from horseshoe.hardware.emulator import cannot_bind
+from horseshoe.policies import linear, runtime
+from horseshoe.ros_ws import node_table
+from horseshoe.ros_ws.supervisor import Supervisor
+from horseshoe.sim.assembly.scene import FIELDS
 
 HOSTS = {"left": "127.0.0.11", "right": "127.0.0.12"}  # not those of `horseshoe emulator`
 HOME = np.array([0.0, -0.4, -0.6, 0.0, 1.0, 0.0])
 SWING = 0.2 * np.array([1.0, 0.3, 0.3, 1.0, 1.0, 1.0])
 CHUNK = 0.1  # [s] of targets per command, as a policy at 10 Hz sends them
-CASES = ("driver", "bare SDK")
+GRAPH, DRIVER, BARE = "graph", "driver", "bare SDK"
+HORIZON = 120.0  # [s], the longest episode there may be
+PATIENCE = 100.0  # scale of the graph's time-outs: a pause shall show in the table, not end the run
 
 
 def target(when: np.ndarray) -> np.ndarray:
@@ -110,28 +127,128 @@ def command_age(client: dict[str, Any], server: dict[str, Any]) -> np.ndarray:
     return np.array([age for age in ages if np.isfinite(age)])
 
 
+def percentiles(values: np.ndarray, name: str, quantiles: tuple[int, ...] = (50, 99)) -> dict[str, float]:
+    """Percentiles of times [s], in milliseconds; 100 is called max."""
+    return {
+        f"{name}_{'max' if q == 100 else f'p{q}'}_ms": 1000 * float(np.percentile(values, q)) if len(values) else np.nan
+        for q in quantiles
+    }
+
+
 def summary(client: dict[str, Any], server: dict[str, Any], seconds: float) -> dict[str, float]:
     """The numbers of one arm in one case."""
-    interval = np.diff(client["time"]) * 1000
-    age = command_age(client, server) * 1000
-    numbers: dict[str, float] = {"rate_hz": len(client["time"]) / seconds, "late_ticks": client["late"]}
-    for quantile, name in ((50, "p50"), (99, "p99"), (100, "max")):
-        numbers[f"interval_{name}_ms"] = float(np.percentile(interval, quantile))
-    for quantile, name in ((50, "p50"), (99, "p99")):
-        numbers[f"age_{name}_ms"] = float(np.percentile(age, quantile)) if len(age) else float("nan")
-    numbers |= {"lost": server["lost"], "error": server["error"]}
-    numbers |= {
+    return {
+        "rate_hz": len(client["time"]) / seconds,
+        "late_ticks": client["late"],
+        **percentiles(np.diff(client["time"]), "interval", (50, 99, 100)),
+        **percentiles(command_age(client, server), "age"),
+        "targets_lost": server["lost"],
+        "error": server["error"],
         "client_cpu_percent": 100 * client["cpu"] / seconds,
         "emulator_cpu_percent": 100 * server["cpu"] / seconds,
     }
-    return numbers
 
 
-def run(seconds: float, rate: float, output: Path | None) -> dict[str, Any]:
-    """Measure both cases and print a table; see `horseshoe bench control --help`."""
-    for host in HOSTS.values():
-        if reason := cannot_bind(host):
-            raise HorseshoeError(reason)
+# --- the whole graph --------------------------------------------------------------------------------------------------
+
+
+def turning_policy(folder: Path, rate: float) -> Path:
+    """A policy that turns the last joint of both arms to and fro: it goes on the way it goes until it is too far."""
+    shipped = contracts.load(runtime.find("u_shape"))
+    weights, bias = np.zeros((FIELDS.size, 7), dtype=np.float32), np.zeros(7, dtype=np.float32)
+    weights[FIELDS.slices["command_error"].start + 5, 5] = 60.0
+    weights[FIELDS.slices["joint_position"].start + 5, 5] = -4.0
+    bias[5] = bias[6] = 1.0  # a push to begin with; grippers open
+    contract = dataclasses.replace(
+        shipped,
+        action=dataclasses.replace(shipped.action, tick_rate=rate),
+        environment={**shipped.environment, "task": {"horizon": HORIZON}},
+        revision="benchmark",
+        results=[],
+    )
+    return linear.write(folder, weights, bias, contract)
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has computed so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure_graph(rate: float, seconds: float) -> dict[str, Any]:
+    """Run the whole graph and read what its nodes logged; numbers by arm, and of the graph."""
+    from horseshoe.ros_ws.bag import read
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        arguments = {
+            "policy": str(turning_policy(folder / "policy", rate)),
+            "left_ip": HOSTS["left"],
+            "right_ip": HOSTS["right"],
+            "episodes": "0",
+            "record": str(folder / "bag"),
+            "timing": str(folder / "timing"),
+            "patience": str(PATIENCE),
+            "allow_out_of_contract": "true",
+        }
+        marks: list[tuple[float, dict[str, float]]] = []  # time and CPU at begin and end of the measurement
+        operator = folder / "log" / "operator.log"
+        with Supervisor(node_table.nodes(node_table.parse(arguments)), folder / "log", PATIENCE) as graph:
+
+            def watch() -> None:
+                if not marks and operator.exists() and "episode 1 running" in operator.read_text(errors="replace"):
+                    marks.append((time.monotonic(), cpu_of(graph)))
+                elif len(marks) == 1 and time.monotonic() - marks[0][0] >= seconds:
+                    marks.append((time.monotonic(), cpu_of(graph)))
+                    graph.interrupted = True
+
+            node, code = graph.wait(watch)
+        if len(marks) < 2:
+            said = operator.read_text(errors="replace") if operator.exists() else ""
+            raise HorseshoeError(f"the graph ended early: {node or 'interrupted'} ({code}). {said[-500:]}")
+        (begin, before), (end, after) = marks
+        bag = read(folder / "bag")
+        logs = {
+            (arm, what): dict(np.load(folder / "timing" / f"{arm}_{what}.npz"))
+            for arm in HOSTS
+            for what in ("sent", "executed")
+        }
+    used = {node: 100 * (after[node] - before[node]) / (end - begin) for node in after}
+    rows = {}
+    for arm in HOSTS:
+        sent, executed = logs[arm, "sent"], logs[arm, "executed"]
+        within = (sent["time"] >= begin) & (sent["time"] <= end)
+        done = (executed["time"] >= begin) & (executed["time"] <= end)
+        client = {
+            "time": sent["time"][within],
+            "sent": sent["sent"][within],
+            "late": float(sent["late"][within].sum()),
+            "cpu": used[f"/{arm}/arm"] * (end - begin) / 100,
+        }
+        server = {
+            "executed": list(zip(executed["time"][done], executed["sent"][done], strict=True)),
+            "lost": np.nan,
+            "error": 0,
+            "cpu": used["/world"] * (end - begin) / 100,
+        }
+        # A decision looks at the newest joint states; the older arm's count.
+        stamps = bag.commands[arm][:, 0]
+        seen = dict(zip(stamps, bag.timing.values[:, :2].max(axis=1), strict=False))
+        ages = [arrival - stamp + seen[stamp] for stamp, arrival in sent["commands"] if stamp in seen]
+        rows[arm] = summary(client, server, end - begin) | percentiles(np.array(ages), "observation_to_command")
+    return {"arms": rows, "cpu_percent": used, "decisions": len(bag.timing.time), "seconds": end - begin}
+
+
+def cpu_of(graph: Supervisor) -> dict[str, float]:
+    """What every node has computed so far [s]."""
+    return {name: cpu_seconds(process.pid) for name, process in graph.processes.items()}
+
+
+# --- all cases --------------------------------------------------------------------------------------------------------
+
+
+def measure_without_ros(rate: float, seconds: float) -> dict[str, Any]:
+    """Driver and bare SDK with the same two controllers; numbers by case and arm."""
     context = multiprocessing.get_context("spawn")
     children: list[BaseProcess] = []
 
@@ -143,10 +260,10 @@ def run(seconds: float, rate: float, output: Path | None) -> dict[str, Any]:
         assert ours.recv() == "ready"
         return ours
 
-    result: dict[str, Any] = {"seconds": seconds, "target_rate_hz": rate, "cpus": os.cpu_count(), "cases": {}}
+    cases: dict[str, Any] = {}
     try:
         emulators = {arm: child(emulate, host) for arm, host in HOSTS.items()}
-        for case, work in zip(CASES, (drive, stream_bare), strict=True):
+        for case, work in ((DRIVER, drive), (BARE, stream_bare)):
             clients = {arm: child(work, host, rate, seconds) for arm, host in HOSTS.items()}
             for pipe in emulators.values():  # drop what moving to the start left behind
                 pipe.send("read")
@@ -158,7 +275,7 @@ def run(seconds: float, rate: float, output: Path | None) -> dict[str, Any]:
             for arm, pipe in emulators.items():
                 pipe.send("read")
                 rows[arm] = summary(measured[arm], pipe.recv(), seconds)
-            result["cases"][case] = rows
+            cases[case] = rows
         for pipe in emulators.values():
             pipe.send("end")
     except EOFError as error:
@@ -168,10 +285,24 @@ def run(seconds: float, rate: float, output: Path | None) -> dict[str, Any]:
             process.join(3.0)
             if process.is_alive():
                 process.terminate()
+    return cases
+
+
+def run(seconds: float, rate: float, graph: bool, json_file: Path | None) -> dict[str, Any]:
+    """Measure all cases and print a table; see `horseshoe bench control --help`."""
+    for host in HOSTS.values():
+        if reason := cannot_bind(host):
+            raise HorseshoeError(reason)
+    result: dict[str, Any] = {"seconds": seconds, "target_rate_hz": rate, "cpus": os.cpu_count(), "cases": {}}
+    if graph:
+        result["graph"] = measure_graph(rate, seconds)
+        result["cases"][GRAPH] = result["graph"].pop("arms")
+    result["cases"] |= measure_without_ros(rate, seconds)
     result["load_average"] = os.getloadavg()
     _print(result)
-    if output is not None:
-        output.write_text(json.dumps(result, indent=2) + "\n")
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(json_file, json.dumps(result, indent=2) + "\n")
     return result
 
 
@@ -179,6 +310,11 @@ def _print(result: dict[str, Any]) -> None:
     columns = [(case, arm) for case, rows in result["cases"].items() for arm in rows]
     print(f"{result['seconds']:.0f} s at {result['target_rate_hz']:.0f} Hz, {result['cpus']} CPUs, ", end="")
     print(f"load average {result['load_average'][0]:.1f}")
-    print(f"{'':22s}" + "".join(f"{f'{case} {arm}':>17s}" for case, arm in columns))
-    for name in next(iter(result["cases"]["driver"].values())):
-        print(f"{name:22s}" + "".join(f"{result['cases'][case][arm][name]:17.2f}" for case, arm in columns))
+    print(f"{'':30s}" + "".join(f"{f'{case} {arm}':>16s}" for case, arm in columns))
+    for name in next(iter(result["cases"].values()))["left"]:
+        cells = [result["cases"][case][arm].get(name, np.nan) for case, arm in columns]
+        print(f"{name:30s}" + "".join(f"{'-' if np.isnan(c) else f'{c:.2f}':>16s}" for c in cells))
+    if "graph" in result:
+        used = result["graph"]["cpu_percent"]
+        print(f"CPU of the graph: {sum(used.values()):.0f} % (", end="")
+        print(", ".join(f"{name} {share:.0f} %" for name, share in used.items()) + ")")

@@ -49,18 +49,23 @@ def emulator(arms: tuple[str, ...], quiet: bool) -> None:
 
 
 @click.command("control")
-@click.option("--seconds", default=60.0, show_default=True, help="How long to stream in each case.")
-@click.option("--rate", default=250.0, show_default=True, help="Servo targets per second, 100 to 250.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Also write the numbers as JSON.")
-def bench_control(seconds: float, rate: float, output: Path | None) -> None:
-    """Measure the servo path: two arms through driver, SDK and emulated controllers, beside the bare SDK.
+@click.option("--seconds", type=click.FloatRange(2, 60), default=60.0, show_default=True, help="Of each case.")
+@click.option(
+    "--rate", type=click.FloatRange(100, 250), default=250.0, show_default=True, help="Servo targets per second."
+)
+@click.option("--graph/--no-graph", default=True, show_default=True, help="With the whole ROS graph.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result as JSON.")
+def bench_control(seconds: float, rate: float, graph: bool, json_file: Path | None) -> None:
+    """Measure the servo path of two arms: with the whole ROS graph up, with the driver alone, with the bare SDK.
+
+    The SDK is the vendor's and unmodified in all of them; the controllers are emulated.
 
     \b
     Examples:
       horseshoe bench control
-      horseshoe bench control --seconds 10 --output control.json
+      horseshoe bench control --seconds 10 --no-graph --json control.json
     """
     run = source("control").run
     logging.getLogger("horseshoe").setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    run(seconds, rate, output)
+    run(seconds, rate, graph, json_file)

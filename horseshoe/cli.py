@@ -14,7 +14,7 @@ VERBS: dict[str, str] = {
     "plan": "horseshoe.sim.push.cli:plan",
     "export": "horseshoe.policies.cli:export",
     "evaluate": "horseshoe.policies.cli:evaluate",
-    "demo": "horseshoe.policies.cli:demo",
+    "demo": "horseshoe.ros_ws.demo:demo",
     "bench": "horseshoe.bench:bench",
     "emulator": "horseshoe.hardware.cli:emulator",
     "report": "horseshoe.ros_ws.cli:report",
