@@ -2,11 +2,12 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from horseshoe import configuration
+from horseshoe import configuration, tokens
 from horseshoe import contract as contracts
 from horseshoe.errors import HorseshoeError
 
@@ -35,6 +36,14 @@ def find(policy: str | Path) -> Path:
     )
 
 
+def _session(folder: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(folder / contracts.WEIGHTS), options, providers=["CPUExecutionProvider"])
+
+
 class OnnxPolicy:
     """A policy and its contract.
 
@@ -46,15 +55,9 @@ class OnnxPolicy:
     """
 
     def __init__(self, policy: str | Path) -> None:
-        import onnxruntime
-
         self.folder = find(policy)
         self.contract = contracts.load(self.folder)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            str(self.folder / contracts.WEIGHTS), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = _session(self.folder)
         self._size = sum(f.size for f in self.contract.observation)
 
     def act(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -72,6 +75,49 @@ class OnnxPolicy:
         if not np.isfinite(action).all():
             raise HorseshoeError("policy: answered with NaN or infinity")
         return action.reshape(*observation.shape[:-1], -1)
+
+
+class TokenPolicy:
+    """A policy that sees tokens (`horseshoe.tokens`) and answers with a velocity, one robot or many at a time.
+
+    Attributes:
+        neighbours, particles: how many of the other robots and of the object's points it sees.
+
+    Args:
+        policy: name of a shipped policy or a folder.
+
+    Raises:
+        HorseshoeError: no such policy, or one whose inputs are no tokens.
+    """
+
+    def __init__(self, policy: str | Path) -> None:
+        self.folder = find(policy)
+        self.contract = contracts.load(self.folder)
+        self._session = _session(self.folder)
+        shapes = {i.name: i.shape for i in self._session.get_inputs()}
+        features = {"self": tokens.SELF, "robots": tokens.ROBOT, "object": tokens.OBJECT, "goal": tokens.GOAL}
+        for name, size in features.items():
+            theirs = shapes.get(name, [])
+            if len(theirs) != (2 if name == "self" else 3) or theirs[-1] != size or not isinstance(theirs[1], int):
+                raise HorseshoeError(
+                    f"{self.folder / contracts.WEIGHTS}: input '{name}' is {theirs or 'missing'}; a policy for pushing "
+                    f"takes {size} numbers per token there, and a fixed number of tokens"
+                )
+        self.neighbours, self.particles = shapes["robots"][1], shapes["object"][1]
+
+    def act(self, observation: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Deterministic actions in [-1, 1], shape (batch, 2), of tokens with a leading batch axis.
+
+        Raises:
+            HorseshoeError: NaN in or out.
+        """
+        for name, value in observation.items():
+            if not np.isfinite(value).all():
+                raise HorseshoeError(f"observation {name}: contains NaN or infinity")
+        action = np.asarray(self._session.run(["action"], observation)[0])
+        if not np.isfinite(action).all():
+            raise HorseshoeError("policy: answered with NaN or infinity")
+        return np.clip(action, -1.0, 1.0)
 
 
 def add_result(folder: Path, result: dict[str, object]) -> None:

@@ -4,19 +4,20 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from horseshoe.errors import HorseshoeError
-from horseshoe.ros_ws import node_table
+from horseshoe.ros_ws import node_table, push_table
 from horseshoe.ros_ws.supervisor import INTERRUPTED, Supervisor
 
-SYSTEMS = ("bimanual_assembly",)
+SYSTEMS: dict[str, Any] = {"bimanual_assembly": node_table, "cooperative_push": push_table}
 ENDS = {0: "", 1: "stopped by a fault", 2: "refused", INTERRUPTED: "interrupted"}
 
 
 @click.command()
-@click.argument("system", type=click.Choice(SYSTEMS))
+@click.argument("system", type=click.Choice(list(SYSTEMS)))
 @click.argument("arguments", nargs=-1, metavar="[NAME:=VALUE]...")
 @click.option("--log", type=click.Path(path_type=Path), help="Folder for the nodes' logs  [default: runs/up/<time>].")
 @click.option("--show", is_flag=True, help="Print the node table and start nothing.")
@@ -31,14 +32,16 @@ def up(system: str, arguments: tuple[str, ...], log: Path | None, show: bool) ->
       horseshoe up bimanual_assembly
       horseshoe up bimanual_assembly robot:=emulated engine:=pybullet episodes:=5 record:=runs/bag
       horseshoe up bimanual_assembly robot:=real left_ip:=192.168.1.201 right_ip:=192.168.1.202 speed:=0.25
+      horseshoe up cooperative_push robots:=6 goals:=unseen episodes:=5 shove:=true record:=runs/push
     """
-    settings = node_table.parse(list(arguments))
-    table = node_table.nodes(settings)
+    chosen = SYSTEMS[system]
+    settings = chosen.parse(list(arguments))
+    table = chosen.nodes(settings)
     if show:
         for spec in table:
             click.echo(f"{spec.full_name}: {spec.executable} {spec.parameters}")
         return
-    if settings.viewer:
+    if getattr(settings, "viewer", False):
         raise HorseshoeError(
             "viewer: RViz is not in pip's ROS; with a ROS 2 installation use `ros2 launch`, or open the bag"
         )
@@ -47,7 +50,7 @@ def up(system: str, arguments: tuple[str, ...], log: Path | None, show: bool) ->
     folder = log or Path("runs/up") / time.strftime("%Y%m%d-%H%M%S")
     click.echo(f"{len(table)} nodes; their logs are in {folder}")
     progress = _Progress(folder / "operator.log")
-    with Supervisor(table, folder, settings.patience) as supervisor:
+    with Supervisor(table, folder, settings.patience, chosen.parameter_file()) as supervisor:
         name, code = supervisor.wait(progress)
         codes = supervisor.stop()
     progress()

@@ -187,7 +187,7 @@ class PushArena:
 
 def save_track(path: Any, track: Track) -> None:
     """Write an episode as .npz."""
-    arrays = {name: np.asarray(value) for name, value in vars(track).items()}
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(track).items()}
     arrays = {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in arrays.items()}
     with open(path, "wb") as file:
         np.savez_compressed(file, **arrays)

@@ -38,8 +38,8 @@ def wheels(linear: ArrayLike, angular: ArrayLike, config: DriveConfig) -> Array:
 
     What is beyond the wheels' top speed is scaled down along the same arc.
     """
-    turn = 0.5 * config.separation * np.asarray(angular, dtype=np.float64)
-    both = np.stack([linear - turn, linear + turn], axis=-1)
+    ahead, turn = np.asarray(linear, dtype=np.float64), 0.5 * config.separation * np.asarray(angular, dtype=np.float64)
+    both = np.stack([ahead - turn, ahead + turn], axis=-1)
     over = np.abs(both).max(-1, keepdims=True) / config.speed
     return np.asarray(both / np.maximum(over, 1.0))
 

@@ -9,6 +9,7 @@ import pytest
 import horseshoe.sim  # noqa: F401  registers the environment
 from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push.arena import PushArena, load_track, save_track
+from horseshoe.sim.push.film import save_film
 
 
 def test_episodes_meet_the_scenes_that_the_environment_keeps_for_evaluation() -> None:
@@ -52,8 +53,8 @@ def test_a_shove_half_way_moves_the_object_once() -> None:
         assert way[-5:].max() < 1e-3
 
 
-def test_an_episode_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    arena = PushArena(robots=2, decisions=3)
+def test_an_episode_is_read_back_as_it_was_written_and_makes_a_film(tmp_path: Path) -> None:
+    arena = PushArena(robots=2, decisions=3, shove=0.7)
     arena.next_episode()
     for _ in range(3):
         arena.step()
@@ -62,6 +63,8 @@ def test_an_episode_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert track.scene == arena.scene.name
     assert track.robots.shape == (4, 2, 3)
     np.testing.assert_allclose(track.particles[-1], arena.particles, atol=1e-6)
+    save_film(tmp_path / "film.mp4", [tmp_path / "episode.npz"])
+    assert (tmp_path / "film.mp4").stat().st_size > 5_000
     (tmp_path / "broken.npz").write_bytes(b"no episode")
     with pytest.raises(HorseshoeError, match=r"broken\.npz"):
         load_track(tmp_path / "broken.npz")

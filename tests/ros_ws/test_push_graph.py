@@ -1,0 +1,408 @@
+"""Robots that push together, with real rclpy: one policy node alone, the whole graph in one process, real processes."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+rclpy = pytest.importorskip("rclpy")
+pytest.importorskip("warp")
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
+from geometry_msgs.msg import Twist  # noqa: E402
+from nav_msgs.msg import Odometry as OdometryMessage  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.signals import SignalHandlerOptions  # noqa: E402
+from sensor_msgs.msg import PointCloud2  # noqa: E402
+
+from horseshoe import configuration, contract  # noqa: E402
+from horseshoe.action_path import ActionConfig  # noqa: E402
+from horseshoe.errors import HorseshoeError  # noqa: E402
+from horseshoe.ros_ws import push_table  # noqa: E402
+from horseshoe.ros_ws.base_node import LATCHED  # noqa: E402
+from horseshoe.ros_ws.push_base_node import cloud_message, odometry_message, odometry_of, points_of  # noqa: E402
+from horseshoe.ros_ws.push_decision import Odometry, PushDecider  # noqa: E402
+from horseshoe.ros_ws.push_operator_node import PushOperatorNode  # noqa: E402
+from horseshoe.ros_ws.push_policy_node import PushPolicyNode  # noqa: E402
+from horseshoe.ros_ws.push_world_node import PushWorldNode  # noqa: E402
+
+PERIOD = 0.05  # [s]
+SIZES = {"self": [5], "robots": [3, 6], "object": [32, 4], "goal": [32, 2]}
+CENTRE = np.array([0.7, 0.6])  # of the object in tests without a world [m]
+
+
+def write_policy(folder: Path, action: tuple[float, float] = (1.0, 0.0), **changes: Any) -> Path:
+    """A policy that answers every robot the same: by default, straight to the object."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["robots", *s]) for n, s in SIZES.items()]
+    weights = [
+        onnx.numpy_helper.from_array(np.zeros((5, 2), np.float32), "weights"),
+        onnx.numpy_helper.from_array(np.array(action, np.float32), "bias"),
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["self", "weights", "bias"], ["action"])],
+        "constant",
+        inputs,
+        [helper.make_tensor_value_info("action", TensorProto.FLOAT, ["robots", 2])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(folder / contract.WEIGHTS))
+    written = contract.Contract(
+        version=contract.VERSION,
+        env=push_table.ENV,
+        blueprint="",
+        robots=6,
+        action=ActionConfig((), ()),
+        observation=(),
+        delay=(0.0, 0.5),
+        environment={},
+        training={},
+        revision="test",
+        weights_sha256=contract.sha256(folder / contract.WEIGHTS),
+    )
+    configuration.save_yaml({**configuration.dump(written), **changes}, folder / contract.FILE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ahead(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy that drives to the object."""
+    return write_policy(tmp_path_factory.mktemp("ahead"))
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 150.0) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+class Graph:
+    """Some nodes in this process, spun by one thread."""
+
+    def __init__(self, domain: int, **parameters: Any) -> None:
+        arguments = ["--ros-args"]
+        for name, value in parameters.items():
+            arguments += ["-p", f"{name}:={json.dumps(value) if isinstance(value, list | bool) else value}"]
+        rclpy.init(args=arguments, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
+        self.nodes: list[Any] = []
+        self.executor = SingleThreadedExecutor()
+        self.probe = self.add(rclpy.create_node("probe"))
+        self._alive, self._thread = True, threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        while self._alive:
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def add(self, node: Any) -> Any:
+        self.nodes.append(node)
+        self.executor.add_node(node)
+        return node
+
+    def listen(self, kind: Any, topic: str, quality: Any = 100) -> list[Any]:
+        """All messages of a topic from now on."""
+        heard: list[Any] = []
+        self.probe.create_subscription(kind, topic, heard.append, quality)
+        return heard
+
+    def close(self) -> None:
+        self._alive = False
+        self._thread.join()
+        for node in reversed(self.nodes):
+            if hasattr(node, "close"):
+                node.close()
+            node.destroy_node()
+        self.executor.shutdown()
+        rclpy.shutdown()
+
+
+@pytest.fixture
+def graph(domain: int) -> Iterator[Callable[..., Graph]]:
+    """Make a graph; it is closed after the test."""
+    made: list[Graph] = []
+
+    def make(**parameters: Any) -> Graph:
+        made.append(Graph(domain, **parameters))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+# --- without ROS ------------------------------------------------------------------------------------------------------
+
+
+def test_a_robot_alone_sees_the_tokens_that_the_environment_shows(ahead: Path) -> None:
+    import gymnasium
+
+    import horseshoe.sim  # noqa: F401  registers the environment
+
+    env: Any = gymnasium.make_vec("horseshoe/CoopPush-v0", num_envs=1, robots=4).unwrapped
+    observation, _ = env.reset(seed=3)
+    deciders = [PushDecider(str(ahead), k, 4) for k in range(4)]
+    for k, decider in enumerate(deciders):
+        decider._delay = PERIOD * env._radio.ages[0, k]
+    rng = np.random.default_rng(0)
+    for t in range(15):
+        sent = np.zeros((4, 2)) if t == 0 else env._world.sent.numpy()[0, 0].astype(float)
+        said = [Odometry(100.0 + t * PERIOD, p, 0.0, v, 0.0) for p, v in zip(env.robot_positions[0], sent, strict=True)]
+        for k, decider in enumerate(deciders):
+            for other in range(4):
+                if other != k:
+                    decider.hear(other, said[other])
+            seen = decider._tokens(said[k], env.particles[0], env._goal[0])
+            for name, value in seen.items():
+                np.testing.assert_allclose(value[0], observation[name][0, k], atol=1e-4, err_msg=f"{name}, {t}")
+        observation, *_ = env.step(rng.uniform(-1.0, 1.0, (1, 4, 2)))
+
+
+def test_a_robot_knows_the_others_as_late_as_the_radio_is_and_how_late_that_is(ahead: Path) -> None:
+    decider = PushDecider(str(ahead), 0, 3, (0.2, 0.2))
+    body = CENTRE + np.zeros((40, 2))
+
+    def at(t: int, x: float) -> Odometry:
+        return Odometry(t * PERIOD, np.array([x, 0.3]), 0.0, np.zeros(2), 0.0)
+
+    for t in range(10):
+        decider.hear(1, at(t, 0.3 + 0.01 * t))
+        seen = decider._tokens(at(t, 0.2), body, body)
+    assert decider.ages == {1: pytest.approx(0.2)}  # robot 3 was never heard
+    np.testing.assert_allclose(seen["robots"][0, :, 5], [1, 0, 0])
+    assert seen["robots"][0, 0, 4] == pytest.approx(0.4)
+    assert np.linalg.norm(seen["robots"][0, 0, :2]) == pytest.approx((0.35 - 0.2) / 0.25, abs=1e-6)
+    seen = decider._tokens(at(100, 0.2), body, body)
+    assert decider.ages[1] == pytest.approx(91 * PERIOD)  # the radio fell silent
+    assert seen["robots"][0, 0, 4] == 1.0
+
+
+def test_messages_carry_poses_velocities_and_points_there_and_back() -> None:
+    said = Odometry(1000.25, np.array([0.3, 0.9]), -2.5, np.array([0.1, -0.2]), 1.5)
+    message = odometry_message("robot_2", said)
+    assert (message.header.frame_id, message.child_frame_id) == ("world", "robot_2/base_link")
+    ahead = np.array([np.cos(-2.5), np.sin(-2.5)])
+    assert message.twist.twist.linear.x == pytest.approx(ahead @ said.velocity)  # REP-103: in its own frame
+    heard = odometry_of(message)
+    for name, value in vars(said).items():
+        np.testing.assert_allclose(getattr(heard, name), value, atol=1e-6)
+    points = np.random.default_rng(0).uniform(0, 1, (256, 2))
+    cloud = cloud_message(3.0, points)
+    np.testing.assert_allclose(points_of(cloud), points, atol=1e-6)
+    cloud.width = 300
+    with pytest.raises(HorseshoeError, match="300 points need"):
+        points_of(cloud)
+
+
+def test_every_robot_has_a_policy_node_of_its_own(ahead: Path) -> None:
+    arguments = push_table.parse([f"policy:={ahead}", "robots:=3", "shove:=true"])
+    table = {spec.full_name: spec for spec in push_table.nodes(arguments)}
+    assert list(table) == ["/world", "/robot_1/policy", "/robot_2/policy", "/robot_3/policy", "/operator"]
+    assert table["/robot_3/policy"].parameters["robot"] == 3
+    assert table["/world"].parameters["shove"] is True
+    written = yaml.safe_load(push_table.parameter_file().read_text())
+    assert set(written) <= {"/**", "/**/policy", "/world", "/operator"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["robots:=13"], r"robots: 13 is outside \[1, 12\]"),
+        (["arms:=2"], "no launch argument 'arms'"),
+        (["policy:=u_shape"], "env: is horseshoe/UShape-v0; pushing robots need"),
+    ],
+)
+def test_a_wrong_argument_is_named(ahead: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(HorseshoeError, match=message):
+        push_table.nodes(
+            push_table.parse([f"policy:={ahead}", *arguments] if "policy" not in arguments[0] else arguments)
+        )
+
+
+# --- one policy node --------------------------------------------------------------------------------------------------
+
+
+class Scene:
+    """A policy node of robot 1 of 2, active, and what it needs to decide, sent by hand."""
+
+    def __init__(self, g: Graph) -> None:
+        self.graph, self.node = g, g.add(PushPolicyNode("/robot_1"))
+        self.twists: list[Twist] = g.listen(Twist, "/robot_1/cmd_vel")
+        self.diagnostics: list[DiagnosticArray] = g.listen(DiagnosticArray, "/diagnostics")
+        self.odom = g.probe.create_publisher(OdometryMessage, "/robot_1/odom", 10)
+        self.object = g.probe.create_publisher(PointCloud2, "/object", 10)
+        self.goal = g.probe.create_publisher(PointCloud2, "/goal", LATCHED)
+        assert self.node.trigger_configure() == self.node.trigger_activate()
+        topics = [self.odom, self.object, self.goal]
+        wait_until(lambda: all(p.get_subscription_count() for p in topics))
+        wait_until(lambda: self.node._cmd_vel.get_subscription_count())
+        self.time = 100.0
+        self.body = CENTRE + np.random.default_rng(0).uniform(-0.1, 0.1, (64, 2))
+        self.goal.publish(cloud_message(self.time, self.body + 0.1))
+        wait_until(lambda: self.node._goal is not None)
+
+    def see(self, odometry: bool = True, age: float = 0.0, body: Any = None) -> None:
+        """One decision later, with odometry `age` [s] older than the picture."""
+        self.time += PERIOD
+        if odometry:
+            own = Odometry(self.time - age, np.array([0.3, 0.3]), 0.2, np.zeros(2), 0.0)
+            self.odom.publish(odometry_message("robot_1", own))
+        self.object.publish(cloud_message(self.time, self.body if body is None else body))
+
+    def drive(self) -> Twist:
+        """Let it decide once, and return its Twist."""
+        before = len(self.twists)
+        self.see()
+        wait_until(lambda: len(self.twists) > before)
+        return self.twists[-1]
+
+    def errors(self) -> list[str]:
+        return [s.message for m in self.diagnostics for s in m.status if s.level == DiagnosticStatus.ERROR]
+
+
+def stands(twist: Twist) -> bool:
+    return bool(twist.linear.x == 0.0 and twist.angular.z == 0.0)
+
+
+def _late_odometry(s: Scene) -> None:
+    s.see(age=1.0)
+
+
+def _no_odometry(s: Scene) -> None:
+    for _ in range(6):
+        s.see(odometry=False)
+
+
+def _nan_object(s: Scene) -> None:
+    s.see(body=np.full((64, 2), np.nan))
+
+
+def _other_goal(s: Scene) -> None:
+    s.see(body=s.body[:40])
+
+
+def _no_object(s: Scene) -> None:
+    s.time += 0.5
+    s.odom.publish(odometry_message("robot_1", Odometry(s.time, np.array([0.3, 0.3]), 0.2, np.zeros(2), 0.0)))
+
+
+def _nothing(s: Scene) -> None:
+    s.node._silence = 0.3
+
+
+@pytest.mark.parametrize(
+    ("doubt", "message"),
+    [
+        (_late_odometry, "odometry is 1.00 s old"),
+        (_no_odometry, "s old (limit 0.2 s)"),
+        (_no_object, "the object was last seen 0.50 s ago"),
+        (_nan_object, "object: contains NaN"),
+        (_other_goal, "40 and 64 points"),
+        (_nothing, "nothing comes on odom or /object"),
+    ],
+    ids=["late odometry", "no odometry", "no object", "NaN in the object", "another goal", "nothing comes"],
+)
+def test_a_robot_in_doubt_stands_still_says_why_and_goes_on_when_it_is_over(
+    graph: Callable[..., Graph], ahead: Path, doubt: Callable[[Scene], None], message: str
+) -> None:
+    s = Scene(graph(policy=ahead, robots=2, max_silence=300.0))
+    assert not stands(s.drive())
+    doubt(s)
+    wait_until(lambda: stands(s.twists[-1]))
+    wait_until(lambda: any(message in text for text in s.errors()))
+    s.node._silence = 300.0
+    assert not stands(s.drive())
+    assert s.node._told == "driving"
+
+
+def test_a_new_episode_waits_for_its_own_goal(graph: Callable[..., Graph], ahead: Path) -> None:
+    s = Scene(graph(policy=ahead, robots=2, max_silence=300.0))
+    s.drive()
+    decided, s.time = s.node.decisions, s.time + 2.0
+    s.see()
+    wait_until(lambda: s.node._begun > 101.0)
+    time.sleep(0.2)
+    assert s.node.decisions == decided  # the goal is still that of the scene before
+    s.goal.publish(cloud_message(s.time, s.body))
+    wait_until(lambda: s.node.decisions == decided + 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"action": (np.nan, 0.0)}, "answered with NaN"), ({"robots": "six"}, "robots: expected")],
+    ids=["NaN", "a broken contract"],
+)
+def test_a_policy_that_cannot_be_run_is_refused_before_anything_moves(
+    graph: Callable[..., Graph], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    g = graph(policy=write_policy(tmp_path / "bad", **changes), robots=2)
+    node = g.add(PushPolicyNode("/robot_1"))
+    node.trigger_configure()
+    assert node._state_machine.current_state[1] == "unconfigured"
+    assert node._told.startswith("refused: robot_1:") and message in node._told
+
+
+# --- the whole graph --------------------------------------------------------------------------------------------------
+
+
+def test_episodes_run_from_unconfigured_nodes_to_a_summary(
+    graph: Callable[..., Graph], ahead: Path, tmp_path: Path
+) -> None:
+    record = tmp_path / "record"
+    g = graph(policy=ahead, robots=2, episodes=2, decisions=12, pace=0.0, record=record, film=False,
+              answer_timeout=300.0, max_silence=300.0, patience=300.0, episode_time=600.0)  # fmt: skip
+    world = g.add(PushWorldNode())
+    robots = [g.add(PushPolicyNode(f"/robot_{k}", k)) for k in (1, 2)]
+    twists, odometry = g.listen(Twist, "/robot_2/cmd_vel"), g.listen(OdometryMessage, "/robot_2/odom")
+    operator = g.add(PushOperatorNode())
+    wait_until(lambda: operator.exit_code is not None)
+    assert operator.exit_code == 0, operator._states
+    assert [o["scene"] for o in operator.outcomes] == ["wide-1000000", "wide-1000001"]
+    assert all(o["seconds"] == 0.6 and o["late_commands"] == 0 for o in operator.outcomes)
+    assert [node.decisions for node in robots] == [24, 24]  # every picture was answered, once
+    assert len(twists) >= 24 and len(odometry) >= 24
+    assert {node._state_machine.current_state[1] for node in [world, *robots]} == {"inactive"}
+    track = np.load(record / "episode_0002.npz")
+    distance = np.linalg.norm(track["robots"][..., :2] - track["particles"].mean(1)[:, None], axis=-1)
+    assert (distance[-1] < distance[0]).all()  # this policy drives to the object
+    summary = json.loads((record / "summary.json").read_text())
+    assert summary["episodes"] == 2
+    assert 0.0 <= summary["ci95"][0] <= summary["success_rate"] <= summary["ci95"][1] <= 1.0
+
+
+def test_the_world_does_not_wait_for_a_robot_that_fell_silent(graph: Callable[..., Graph], ahead: Path) -> None:
+    g = graph(policy=ahead, robots=2, episodes=1, decisions=10, pace=0.0, answer_timeout=0.3, patience=300.0,
+              episode_time=600.0, max_silence=300.0)  # fmt: skip
+    g.add(PushWorldNode())
+    robots = [g.add(PushPolicyNode(f"/robot_{k}", k)) for k in (1, 2)]
+    robots[1]._consider = lambda: None
+    operator = g.add(PushOperatorNode())
+    wait_until(lambda: operator.exit_code is not None)
+    assert operator.exit_code == 0
+    assert operator.outcomes[0]["late_commands"] >= 1
+    assert robots[0].decisions > 5
+
+
+def test_real_processes_push_and_end_well(domain: int, ahead: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "horseshoe", "up", "cooperative_push", f"policy:={ahead}", "robots:=2", "pace:=0"]
+    command += ["patience:=100", "--log", str(tmp_path / "log")]
+    done = subprocess.run(command, text=True, capture_output=True, env={**os.environ, "ROS_DOMAIN_ID": str(domain)})
+    logs = "\n".join(f.read_text() for f in (tmp_path / "log").glob("*.log"))
+    assert done.returncode == 0, done.stdout + done.stderr + logs
+    assert "episode 1/1: " in done.stdout and "wide-1000000" in done.stdout
+    assert "real-time factor" in done.stdout
+    assert done.stderr == ""
+    assert "terminate called" not in logs
