@@ -1,9 +1,29 @@
 """What every test runs under; set before any library is imported, and inherited by the processes that tests start."""
 
 import os
+from collections.abc import Callable
+
+import pytest
 
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # two torch threads on a busy two-core machine are ten times slower than one
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")  # no packet leaves this host
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+NoteFault = Callable[..., None]
+
+
+@pytest.fixture
+def note_fault(record_property: Callable[[str, object], None]) -> NoteFault:
+    """Keep a line of the fault table, which `benchmarks/faults.py` prints."""
+
+    def note(fault: str, where: str, message: str, held: float | None = None) -> None:
+        """`held` is from the fault until both arms stand still [s]."""
+        record_property("fault", fault)
+        record_property("where", where)
+        record_property("message", message)
+        if held is not None:
+            record_property("held", round(held, 3))
+
+    return note

@@ -9,6 +9,7 @@ from horseshoe.hardware.arm_settings import ArmError, CommandRefused
 from horseshoe.hardware.arm_state import Phase
 from horseshoe.hardware.emulator.controller import EMERGENCY_STOPS
 from horseshoe.hardware.error_codes import CONTROLLER_ERRORS
+from tests.conftest import NoteFault
 from tests.hardware.conftest import HOME, Pair, wait_until
 
 ARMS = ("left", "right")
@@ -33,7 +34,9 @@ def nothing_moves(pair: Pair) -> bool:
 
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize("code", CODES)
-def test_fault_on_one_arm_holds_both_until_an_operator_clears_it(pair: Pair, arm: str, code: int) -> None:
+def test_fault_on_one_arm_holds_both_until_an_operator_clears_it(
+    pair: Pair, note_fault: NoteFault, arm: str, code: int
+) -> None:
     pair.swing()
     paused = pair.not_run()
     since = {each: pair.controller(each).ticks for each in ARMS}
@@ -44,6 +47,8 @@ def test_fault_on_one_arm_holds_both_until_an_operator_clears_it(pair: Pair, arm
     assert pair.rest_time(arm, since[arm]) <= HOLD_WITHIN
     assert pair.rest_time(OTHER[arm], since[OTHER[arm]]) <= HOLD_WITHIN + paused
     assert nothing_moves(pair)
+    held = max(pair.rest_time(each, since[each]) for each in ARMS)
+    note_fault(f"controller error C{code}", f"{arm} arm", pair.drivers[OTHER[arm]].snapshot().fault, held)
     happened, action = CONTROLLER_ERRORS[code]
     for each in ARMS:
         fault = pair.drivers[each].snapshot().fault
@@ -64,13 +69,17 @@ def test_fault_on_one_arm_holds_both_until_an_operator_clears_it(pair: Pair, arm
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_cut_link_stops_the_other_arm_and_reconnecting_is_the_operators_act(pair: Pair, arm: str) -> None:
+def test_cut_link_stops_the_other_arm_and_reconnecting_is_the_operators_act(
+    pair: Pair, note_fault: NoteFault, arm: str
+) -> None:
     pair.swing()
     pair.servers[arm].cut()
     pair.retune(arm, link_timeout=0.5)
     wait_until(lambda: both_stopped(pair))
     assert nothing_moves(pair)
-    assert f"{arm} arm: SDK code 3: the controller does not answer" in pair.drivers[OTHER[arm]].snapshot().fault
+    fault = pair.drivers[OTHER[arm]].snapshot().fault
+    assert f"{arm} arm: SDK code 3: the controller does not answer" in fault
+    note_fault("link cut", f"{arm} arm", fault)
     with pytest.raises(ArmError, match="no xArm controller answers"):
         pair.drivers[arm].connect()
     pair.servers[arm].cut(False)
@@ -78,13 +87,15 @@ def test_cut_link_stops_the_other_arm_and_reconnecting_is_the_operators_act(pair
     pair.swing()
 
 
-def test_controller_that_is_switched_off_is_named(pair: Pair) -> None:
+@pytest.mark.parametrize("arm", ARMS)
+def test_controller_that_is_switched_off_is_named(pair: Pair, note_fault: NoteFault, arm: str) -> None:
     pair.swing()
-    pair.servers["left"].drop_clients()
+    pair.servers[arm].drop_clients()
     wait_until(lambda: both_stopped(pair))
-    fault = pair.drivers["left"].snapshot().fault
+    fault = pair.drivers[arm].snapshot().fault
     assert "connection" in fault or "does not answer" in fault
     assert nothing_moves(pair)
+    note_fault("controller switched off", f"{arm} arm", fault)
 
 
 def test_stall_of_190_ms_is_ridden_out_without_a_jump(pair: Pair) -> None:
@@ -147,9 +158,12 @@ def test_somebody_elses_stop_is_not_undone(pair: Pair) -> None:
     assert "stopped by someone else" in pair.drivers["left"].snapshot().fault
 
 
-def test_driver_stops_when_the_gripper_bus_dies(pair: Pair) -> None:
+@pytest.mark.parametrize("arm", ARMS)
+def test_driver_stops_when_the_gripper_bus_dies(pair: Pair, note_fault: NoteFault, arm: str) -> None:
     pair.swing()
-    pair.servers["left"].run(lambda c: setattr(c.gripper, "unplugged", True))
-    pair.drivers["left"].send(pair.drivers["left"].snapshot().sent, opening=0.03)
+    pair.servers[arm].run(lambda c: setattr(c.gripper, "unplugged", True))
+    pair.drivers[arm].send(pair.drivers[arm].snapshot().sent, opening=0.03)
     wait_until(lambda: both_stopped(pair))
-    assert "C19" in pair.drivers["left"].snapshot().fault
+    fault = pair.drivers[arm].snapshot().fault
+    assert "C19" in fault
+    note_fault("gripper unplugged", f"{arm} arm", fault)

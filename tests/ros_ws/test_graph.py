@@ -22,10 +22,13 @@ from std_msgs.msg import String  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
 from horseshoe.hardware.arm_driver import Phase  # noqa: E402
+from horseshoe.ros_ws.bag import read  # noqa: E402
 from horseshoe.ros_ws.guard_node import GuardNode  # noqa: E402
 from horseshoe.ros_ws.operator_node import FAULT, REFUSED, OperatorNode  # noqa: E402
 from horseshoe.ros_ws.policy_node import PolicyNode  # noqa: E402
+from horseshoe.ros_ws.recorder_node import RecorderNode  # noqa: E402
 from horseshoe.ros_ws.world_node import WorldNode  # noqa: E402
+from tests.conftest import NoteFault  # noqa: E402
 
 # A loaded machine may not run a thread for seconds. Tests of one of these times set it themselves.
 PATIENT = {
@@ -55,15 +58,15 @@ class Graph:
     def __init__(self, domain: int, policy: Path, **parameters: Any) -> None:
         arguments = ["--ros-args", "-p", f"policy:={policy}"]
         for name, value in {**PATIENT, **parameters}.items():
-            arguments += ["-p", f"{name}:={str(value).lower()}"]
+            arguments += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
         rclpy.init(args=arguments, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
         self.world = WorldNode()
         self.left, self.right = self.world.hosted
         self.guard, self.policy = GuardNode(), PolicyNode()
         self.nodes: list[Any] = [self.world, self.left, self.right, self.guard, self.policy]
         self.probe = rclpy.create_node("probe")
-        self.said: list[str] = []
-        self.probe.create_subscription(String, "/stop", lambda m: self.said.append(m.data), 10)
+        self.said: list[tuple[float, str]] = []  # what came on /stop, and when
+        self.probe.create_subscription(String, "/stop", lambda m: self.said.append((time.monotonic(), m.data)), 10)
         self.nodes.append(self.probe)
         self.executor = SingleThreadedExecutor()
         for node in self.nodes:
@@ -93,6 +96,15 @@ class Graph:
         """Whether both arms are stopped and stand still."""
         arms = [node.driver.snapshot() for node in (self.left, self.right)]
         return all(arm.phase is Phase.STOPPED and np.abs(arm.velocities).max() < 0.05 for arm in arms)
+
+    def held_after(self, when: float) -> float:
+        """Time from a moment until both arms were told nothing new any more [s]."""
+        last = when
+        for node in (self.left, self.right):
+            log = node.driver.log.read()
+            moved = log.time[1:][np.any(np.diff(log.sent, axis=0) != 0, axis=1)]
+            last = max(last, float(moved[-1]))
+        return last - when
 
     def close(self) -> None:
         self._alive = False
@@ -172,85 +184,139 @@ def test_an_episode_runs_from_unconfigured_nodes_to_its_outcome(graph: Callable[
         assert 0 < counts[topic] / elapsed < 1.3 * rate, topic
 
 
+def _command(arm: str) -> Callable[[Graph], Any]:
+    """A forgotten program sends commands too."""
+    return lambda g: g.probe.create_publisher(JointTrajectory, f"/{arm}/command", 10)
+
+
+def _second_policy(g: Graph) -> Any:
+    second = g.add(PolicyNode())
+    second.trigger_configure()
+    return second
+
+
+def _stop_driver(arm: str) -> Callable[[Graph], Any]:
+    return lambda g: getattr(g, arm).driver.stop("e-stop pressed")
+
+
+def _call_stop(g: Graph) -> Any:
+    g.probe.create_publisher(String, "/stop", 10).publish(String(data="somebody calls stop"))
+
+
+def _answer_nan(g: Graph) -> Any:
+    g.policy.decider.policy.act = lambda _: np.full((1, 2, 7), np.nan)
+
+
 @pytest.mark.parametrize(
-    ("fault", "message"),
+    ("name", "where", "fault", "message"),
     [
-        (lambda g: g.probe.create_publisher(JointTrajectory, "/right/command", 10), "nodes send commands"),
-        (lambda g: g.left.driver.stop("e-stop pressed"), "e-stop pressed"),
-        (
-            lambda g: g.probe.create_publisher(String, "/stop", 10).publish(String(data="somebody calls stop")),
-            "somebody",
-        ),
-        (lambda g: setattr(g.policy.decider.policy, "act", lambda _: np.full((1, 2, 7), np.nan)), "NaN"),
+        ("another node commands an arm", "left arm", _command("left"), "nodes send commands"),
+        ("another node commands an arm", "right arm", _command("right"), "nodes send commands"),
+        ("two policy nodes", "graph", _second_policy, "nodes send commands"),
+        ("a driver stops", "left arm", _stop_driver("left"), "e-stop pressed"),
+        ("a driver stops", "right arm", _stop_driver("right"), "e-stop pressed"),
+        ("a call on /stop", "graph", _call_stop, "somebody"),
+        ("the policy answers NaN", "policy", _answer_nan, "NaN"),
     ],
-    ids=["two nodes command an arm", "a fault on one arm", "a call on /stop", "NaN in mid-motion"],
 )
 def test_any_fault_stops_both_arms(
-    graph: Callable[..., Graph], make_policy: Any, fault: Callable[[Graph], Any], message: str
+    graph: Callable[..., Graph],
+    make_policy: Any,
+    note_fault: NoteFault,
+    name: str,
+    where: str,
+    fault: Callable[[Graph], Any],
+    message: str,
 ) -> None:
     g = graph(make_policy(rest=2.0, horizon=60.0))
     operator = g.operate()
     wait_until(g.moving)
+    since = time.monotonic()
     kept = fault(g)  # noqa: F841  keeps a publisher alive
     wait_until(g.held)
-    assert any(message in node.driver.snapshot().fault for node in (g.left, g.right))
+    faults = [node.driver.snapshot().fault for node in (g.left, g.right)]
+    note_fault(name, where, next((f for f in faults if message in f), ""), g.held_after(since))
+    assert any(message in each for each in faults)
     wait_until(lambda: operator.exit_code is not None)
     assert operator.exit_code == FAULT
-    where = [node.driver.snapshot().joints for node in (g.left, g.right)]
+    where_held = [node.driver.snapshot().joints for node in (g.left, g.right)]
     time.sleep(0.5)
-    np.testing.assert_allclose([n.driver.snapshot().joints for n in (g.left, g.right)], where, atol=0.01)
+    np.testing.assert_allclose([n.driver.snapshot().joints for n in (g.left, g.right)], where_held, atol=0.01)
     wait_until(lambda: state_of(g.policy) == "inactive")
     assert {state_of(n) for n in (g.left, g.right)} == {"inactive"}
 
 
+def _fill_disk(g: Graph) -> None:
+    """The disk has less space left than is asked for."""
+    g.recorder._min_free = 1e9
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [(_make_stale, "old"), (_freeze, "camera is frozen")],
-    ids=["blocks are stale", "the camera is frozen"],
+    ("name", "change", "message"),
+    [
+        ("block poses are old", _make_stale, "old"),
+        ("the camera is frozen", _freeze, "camera is frozen"),
+        ("the disk is full", _fill_disk, "MB left on the disk"),
+    ],
 )
-def test_blocks_that_cannot_be_trusted_stop_the_arms(
+def test_what_cannot_be_trusted_stops_the_arms_and_the_record_is_whole(
     graph: Callable[..., Graph],
     make_policy: Any,
+    note_fault: NoteFault,
+    tmp_path: Path,
+    name: str,
     change: Callable[[Graph], Any],
     message: str,
 ) -> None:
-    g = graph(make_policy(rest=2.0, horizon=60.0))
+    g = graph(make_policy(rest=2.0, horizon=60.0), folder=tmp_path / "bag")
+    g.recorder = g.add(RecorderNode())
     g.operate()
     wait_until(g.moving)
     change(g)
     wait_until(g.held)
-    assert any(message in text for text in g.said)
+    since, said = next((when, text) for when, text in g.said if message in text)
+    note_fault(name, "graph", said, g.held_after(since))
+    g.executor.remove_node(g.recorder)
+    time.sleep(0.3)  # for what it is writing
+    g.recorder.close()
+    run = read(tmp_path / "bag")
+    assert min(len(run.commands[arm]) for arm in ("left", "right")) > 2
+    assert "blueprint: u_shape" in run.contract
 
 
 def test_a_policy_that_answers_nan_is_refused_before_anything_moves(
-    graph: Callable[..., Graph], make_policy: Any
+    graph: Callable[..., Graph], make_policy: Any, note_fault: NoteFault
 ) -> None:
     g = graph(make_policy(nan=True))
     operator = g.operate()
     wait_until(lambda: operator.exit_code is not None)
     assert operator.exit_code == REFUSED
     assert "answered with NaN" in operator._states["policy"]
+    note_fault("a policy that answers NaN from the start", "policy", operator._states["policy"], 0.0)
     assert g.policy._decisions == 0
 
 
 def test_a_contract_that_does_not_match_is_refused_and_nothing_connects(
-    graph: Callable[..., Graph], make_policy: Any
+    graph: Callable[..., Graph], make_policy: Any, note_fault: NoteFault
 ) -> None:
     g = graph(make_policy(robots=3))
     operator = g.operate()
     wait_until(lambda: operator.exit_code is not None)
     assert operator.exit_code == REFUSED
     assert "robots: is 3, this cell has 2 arms" in operator._states["policy"]
+    note_fault("a contract that does not match", "policy", operator._states["policy"], 0.0)
     assert g.left.driver.snapshot().phase is Phase.DISCONNECTED
 
 
-def test_a_silent_guard_stops_the_arms(graph: Callable[..., Graph], make_policy: Any) -> None:
+def test_a_silent_guard_stops_the_arms(graph: Callable[..., Graph], make_policy: Any, note_fault: NoteFault) -> None:
     g = graph(make_policy(rest=2.0, horizon=60.0), guard_timeout=1.0)
     g.operate()
     wait_until(g.moving)
     g.executor.remove_node(g.guard)
     wait_until(g.held)
-    assert "the guard has been silent" in g.left.driver.snapshot().fault
+    fault = g.left.driver.snapshot().fault
+    assert "the guard has been silent" in fault
+    note_fault("the guard is silent", "guard", fault)
 
 
 def test_an_arm_does_not_start_without_a_guard(graph: Callable[..., Graph], policy: Path) -> None:

@@ -1,6 +1,7 @@
 """`horseshoe up` with real processes: the unmodified SDK, emulated controllers, signals, kills and exit codes."""
 
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -14,6 +15,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("xarm")
 
 from horseshoe.hardware.emulator import cannot_bind
+from tests.conftest import NoteFault
 
 # Deadlines are judged elsewhere; this machine may be busy.
 PATIENCE = ("patience:=100", "allow_out_of_contract:=true")
@@ -86,29 +88,65 @@ def test_episodes_run_through_ros_sdk_and_emulator_and_leave_a_record(
     assert "no_grasp" in page
 
 
-@pytest.mark.parametrize("victim", ["policy_node", "left/arm_node", "guard_node", "world_node", "recorder_node"])
+def held_after(timing: Path, when: float) -> float:
+    """Time from a moment until the arms were told nothing new any more, by what was sent and executed [s]."""
+    import numpy as np
+
+    last = when
+    for file in timing.glob("*.npz"):
+        log = np.load(file)
+        moved = log["time"][1:][np.any(np.diff(log["sent"], axis=0) != 0, axis=1)]
+        last = max([last, *moved[-1:]])
+    return float(last - when)
+
+
+VICTIMS = ("policy_node", "left/arm_node", "right/arm_node", "guard_node", "world_node", "recorder_node")
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
 def test_a_killed_node_ends_everything_and_is_named(
-    start_up: Start, make_policy: Any, tmp_path: Path, victim: str
+    start_up: Start, make_policy: Any, note_fault: NoteFault, tmp_path: Path, victim: str
 ) -> None:
     direct = "sim" if victim in ("policy_node", "guard_node", "recorder_node") else "emulated"
     policy = make_policy(rest=2.0, horizon=60.0)
-    process = start_up(f"policy:={policy}", *PATIENCE, f"robot:={direct}", f"record:={tmp_path / 'bag'}")
+    files = [f"record:={tmp_path / 'bag'}", f"timing:={tmp_path / 'timing'}"]
+    process = start_up(f"policy:={policy}", *PATIENCE, f"robot:={direct}", *files)
     wait_for(tmp_path / "log" / "operator.log", "running", process)
     nodes = descendants(process.pid)
     os.kill(nodes[victim], signal.SIGKILL)
+    when = time.monotonic()
     code, said = finish(process, nodes)
     assert code == 1, said
-    assert f"{victim.replace('_node', '')} ended unexpectedly (signal 9)" in said
+    message = f"{victim.replace('_node', '')} ended unexpectedly (signal 9)"
+    assert message in said
     everything = logs(tmp_path / "log")
     assert "terminate called" not in everything
+    note_fault("a node is killed", victim.replace("_node", ""), message, held_after(tmp_path / "timing", when))
+
+
+def test_a_record_that_cannot_be_written_stops_the_arms(
+    start_up: Start, make_policy: Any, note_fault: NoteFault, tmp_path: Path
+) -> None:
+    policy = make_policy(rest=2.0, horizon=60.0)
+    files = [f"record:={tmp_path / 'bag'}", f"timing:={tmp_path / 'timing'}"]
+    process = start_up(f"policy:={policy}", *PATIENCE, "robot:=sim", *files)
+    wait_for(tmp_path / "log" / "operator.log", "running", process)
+    nodes = descendants(process.pid)
+    resource.prlimit(nodes["recorder_node"], resource.RLIMIT_FSIZE, (1, 1))  # no file may grow from now on
+    when = time.monotonic()
+    code, said = finish(process, nodes)
+    assert code == 1, said
+    written = (tmp_path / "log" / "recorder.log").read_text()
+    assert "cannot write to" in written and "the arms are stopped" in written
+    note_fault("a write fails", "recorder", "cannot write to the bag", held_after(tmp_path / "timing", when))
 
 
 @pytest.mark.parametrize("moment", ["at once", "while connecting", "while moving"])
 def test_ctrl_c_at_any_moment_leaves_nothing_behind(
-    start_up: Start, make_policy: Any, tmp_path: Path, moment: str
+    start_up: Start, make_policy: Any, note_fault: NoteFault, tmp_path: Path, moment: str
 ) -> None:
     policy = make_policy(rest=2.0, horizon=60.0)
-    process = start_up(f"policy:={policy}", *PATIENCE)
+    process = start_up(f"policy:={policy}", *PATIENCE, f"timing:={tmp_path / 'timing'}")
     log = tmp_path / "log"
     if moment == "at once":
         wait_for(log / "world.log", "", process)
@@ -118,8 +156,10 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(
         wait_for(log / "operator.log", "running", process)
     nodes = descendants(process.pid)
     process.send_signal(signal.SIGINT)
+    when = time.monotonic()
     code, said = finish(process, nodes)
     assert code == 130, said
+    note_fault(f"Ctrl-C {moment}", "horseshoe up", "interrupted", held_after(tmp_path / "timing", when))
     assert "terminate called" not in logs(log)
     if moment == "while moving":
         assert "the operator node ended" in (log / "left_arm.log").read_text()  # stopped before it was disconnected
