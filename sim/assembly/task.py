@@ -26,14 +26,14 @@ OUTCOMES = ("running", "success", "diverged", "flew_off", "collision", "no_grasp
 class RewardScales:
     """What each named term is worth, per arm and decision."""
 
-    reach: float = 1.0
+    reach: float = 2.0
     down: float = 0.3
     parallel: float = 0.5
     ready: float = 1.0
     held: float = 0.7
-    place: float = 1.5
-    fit: float = 1.5
-    connected: float = 8.5  # more than all the terms above together, which it replaces
+    place: float = 7.0
+    fit: float = 2.0
+    connected: float = 15.5  # more than all the terms above together, which it replaces
     team: float = 1.0
     action: float = -0.03
     arm_contact: float = -0.5
@@ -127,7 +127,8 @@ class Task:
         closed = 1 - np.clip((state.opening - size[..., 0]) / 0.04, 0, 1)
         goal, off = observer.goal_errors(scene, pair)
         error, turn = np.linalg.norm(goal, axis=-1), magnets.rotation_angle(off)
-        near = 0.5 * (1 - np.tanh(4 * error)) + 0.5 * (1 - np.tanh(1.2 * turn)) * np.exp(-error / 0.3)
+        # Linear in distance: a long way pays for every centimetre, or the noise of the rest drowns it.
+        near = 0.65 * np.clip(1 - error / 0.6, 0, 1) + 0.35 * (1 - turn / np.pi) * np.exp(-error / 0.4)
         latched = self._latches.latched
         by_connection = bp.pairs[:, 0][None] == np.arange(len(bp.connections))[:, None]
         done = (latched[:, None] & by_connection).any(-1)  # (n, C)
@@ -135,7 +136,8 @@ class Task:
         whole = done.all(1)
         free = serves & ~connected
         terms = {
-            "reach": (0.5 * (1 - np.tanh(5 * distance)) + 0.5 * np.exp(-distance / 0.03)) * free,
+            # Two scales: the first pulls from across the table, the second at the block.
+            "reach": (0.6 * (1 - np.tanh(2 * distance)) + 0.4 * np.exp(-distance / 0.05)) * free,
             "down": np.clip(down, 0, 1) * free,
             "parallel": along**2 * free,
             "ready": (at_block * (1 + closed) + (1 - at_block) * wide) * free,
