@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from horseshoe import configuration
+from horseshoe import configuration, tokens
 from horseshoe.action_path import ActionConfig
 from horseshoe.errors import ConfigurationError
 from horseshoe.observation import FieldSet
@@ -20,11 +20,12 @@ WEIGHTS = "policy.onnx"
 
 @dataclass(frozen=True)
 class ObservationField:
-    """A field of the observation: name, how many numbers, SI unit."""
+    """A field of the observation: name, how many numbers, SI unit, how many tokens of so many numbers."""
 
     name: str
     size: int
     unit: str
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,12 @@ class Contract:
     Attributes:
         version: of this format.
         env: Gymnasium id of the task.
-        blueprint: what is assembled.
-        robots: how many robots share the policy.
-        action: rates, scale, interpolation and limits of the action path.
+        blueprint: what is assembled; empty where nothing is.
+        robots: how many robots share the policy; for pushing the most that it was trained with.
+        action: rates, scale, interpolation and limits of the action path. A mobile robot has no joints: of it only
+            decision_rate and max_tool_speed, its top speed, speak.
         observation: fields in the order of the network's input; the normaliser is inside the network.
-        delay: transport delay trained with, command to motion [s].
+        delay: transport delay trained with, command to motion [s]; for pushing that of the neighbours' messages.
         environment: the rest of the training environment, noise and physics ranges included.
         training: settings of the learner.
         revision: git revision of the code that trained it.
@@ -80,6 +82,16 @@ def observation_fields(fields: FieldSet) -> tuple[ObservationField, ...]:
     return tuple(ObservationField(f.name, f.size, f.unit) for f in fields.fields)
 
 
+def token_fields(neighbours: int, particles: int) -> tuple[ObservationField, ...]:
+    """What a contract says of the tokens of a pushing robot (`horseshoe.tokens`), in the network's order."""
+    return (
+        ObservationField("self", tokens.SELF, "1"),
+        ObservationField("robots", tokens.ROBOT, "1", neighbours),
+        ObservationField("object", tokens.OBJECT, "1", particles),
+        ObservationField("goal", tokens.GOAL, "1", particles),
+    )
+
+
 def sha256(file: Path) -> str:
     """Hex digest of a file."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
@@ -110,7 +122,19 @@ def check_observation(contract: Contract, fields: FieldSet, file: str | Path = F
     Raises:
         ConfigurationError: names the first field that differs.
     """
-    ours = observation_fields(fields)
+    _check_fields(contract, observation_fields(fields), file)
+
+
+def check_tokens(contract: Contract, neighbours: int, particles: int, file: str | Path = FILE) -> None:
+    """Refuse a policy that was trained on other tokens.
+
+    Raises:
+        ConfigurationError: names the first field that differs.
+    """
+    _check_fields(contract, token_fields(neighbours, particles), file)
+
+
+def _check_fields(contract: Contract, ours: tuple[ObservationField, ...], file: str | Path) -> None:
     for i, (theirs, mine) in enumerate(zip(contract.observation, ours, strict=False)):
         if theirs != mine:
             raise ConfigurationError(file, f"observation[{i}]", f"is {theirs}, the observer gives {mine}")

@@ -1,6 +1,7 @@
-"""Commands of the policies: train, export, evaluate, demo."""
+"""Commands of the policies: train, distill, export, evaluate, demo."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -9,6 +10,7 @@ from horseshoe.errors import HorseshoeError
 
 DEMO_SEED = 20_260  # scenes that no training drew
 EVALUATION_SEED = 10_000
+PUSH_ENV = "horseshoe/CoopPush-v0"
 
 
 @click.command()
@@ -67,14 +69,45 @@ def _task_file(task: str) -> Path:
 
 
 @click.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--run", type=click.Path(path_type=Path), help="Run folder; runs/push-<architecture>-<seed> without it.")
+@click.option("--architecture", type=click.Choice(["attention", "mlp"]), help="Of the policy; attention without it.")
+@click.option("--dagger", type=int, help="Rounds in which the planner takes over from the policy; none without it.")
+@click.option("--episodes", type=int, help="Per round and number of robots.")
+@click.option("--steps", type=int, help="Gradient steps per round; cloning is the first.")
+@click.option("--width", type=int, help="Of a token.")
+@click.option("--particles", type=int, help="Points of the object, and of the goal, that a robot sees.")
+@click.option("--seed", type=int, help="Of everything; the same seed gives the same policy.")
+def distill(dataset: Path, run: Path | None, **given: Any) -> None:
+    """Distil DATASET, a folder that `horseshoe plan --dataset` wrote, into a policy for pushing.
+
+    A run that was interrupted goes on where its last checkpoint ends when the same command is given again.
+
+    \b
+    Examples:
+      horseshoe distill data/push
+      horseshoe distill data/push --dagger 4 --run runs/push
+      horseshoe distill data/push --architecture mlp
+    """
+    from horseshoe.policies import distill as distillation
+
+    settings = {"dataset": str(dataset), **{k: v for k, v in given.items() if v is not None}}
+    config = configuration.load(distillation.DistillConfig, settings)
+    folder = run or Path("runs") / f"push-{config.architecture}-{config.seed}"
+    distillation.distill(config, folder)
+    click.echo(f"Distilled. Next: horseshoe export {folder} policies/pretrained/push")
+
+
+@click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
 def export(run: Path, folder: Path) -> None:
     """Export the checkpoint in RUN to FOLDER: policy.onnx, contract.yaml, card.md and its learning curve.
 
     \b
-    Example:
+    Examples:
       horseshoe export runs/u_shape-mlp-0 policies/pretrained/u_shape
+      horseshoe export runs/push-attention-0 policies/pretrained/push
     """
     from horseshoe.policies.card import write_card
     from horseshoe.policies.export import export as write
@@ -96,10 +129,25 @@ def _delay(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return ends[0], ends[-1]
 
 
+def _disturbance(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in value:
+        name, _, number = text.partition("=")
+        try:
+            found[name] = int(number) if number.lstrip("-").isdigit() else float(number)
+        except ValueError as error:
+            raise click.BadParameter(f"'{text}': give NAME=NUMBER, such as density=2") from error
+    return found
+
+
 @click.command()
 @click.argument("policy")
 @click.option("--episodes", type=click.IntRange(1, 1_000_000), default=200, show_default=True)
-@click.option("--seed", type=int, default=EVALUATION_SEED, show_default=True, help="Not one that training used.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help=f"Not one that training used; {EVALUATION_SEED} without it, 0 for pushing, where all of them are kept apart.",
+)
 @click.option("--engine", default="mujoco", show_default=True, help="mujoco, or pybullet, the engine no training saw.")
 @click.option(
     "--noise", type=float, default=1.0, show_default=True, help="Scale of the contract's sensor and action noise."
@@ -109,10 +157,25 @@ def _delay(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the summary as JSON.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Write the summary as a PNG.")
 @click.option("--save", is_flag=True, help="Write the result into the policy's contract and card.")
+@click.option("--robots", type=int, help="Pushing: how many; 6 without it.")
+@click.option("--goals", help="Pushing: goal set, its name or a YAML file; wide without it.")
+@click.option(
+    "--disturbance",
+    "disturbances",
+    multiple=True,
+    callback=_disturbance,
+    help="Pushing: NAME=NUMBER, again for each: density, stiffness, current, gust, gust_chance, dead_robots, "
+    "goal_speed.",
+)
+@click.option(
+    "--baseline",
+    type=click.Choice(["open-loop", "replanning", "geometric"]),
+    help="Pushing: run this instead of the policy, on the same scenes.",
+)
 def evaluate(
     policy: str,
     episodes: int,
-    seed: int,
+    seed: int | None,
     engine: str,
     noise: float,
     delay: tuple[float, float] | None,
@@ -120,6 +183,10 @@ def evaluate(
     json_file: Path | None,
     picture: Path | None,
     save: bool,
+    robots: int | None,
+    goals: str | None,
+    disturbances: dict[str, float],
+    baseline: str | None,
 ) -> None:
     """Run POLICY (a shipped one's name, or a folder) on episodes it never saw and count.
 
@@ -129,13 +196,31 @@ def evaluate(
       horseshoe evaluate u_shape --noise 0 --delay 0
       horseshoe evaluate u_shape --delay 0.2 --record late.mp4 --json late.json
       horseshoe evaluate u_shape --engine pybullet --episodes 100
+      horseshoe evaluate push --episodes 50 --robots 4 --goals unseen
+      horseshoe evaluate push --episodes 50 --disturbance density=2 --disturbance gust=8
+      horseshoe evaluate push --episodes 50 --baseline open-loop
     """
+    from horseshoe import contract as contracts
+    from horseshoe.policies import runtime
     from horseshoe.policies.card import write_card
-    from horseshoe.policies.evaluate import evaluate as run
-    from horseshoe.policies.runtime import OnnxPolicy, add_result
+    from horseshoe.policies.evaluate import Evaluation
+    from horseshoe.policies.evaluate import evaluate as assemble
+    from horseshoe.policies.evaluate_push import evaluate as push
 
-    loaded = OnnxPolicy(policy)
-    result = run(loaded, episodes, seed, engine, noise, delay, record)
+    folder = runtime.find(policy)
+    of_pushing = {"--robots": robots, "--goals": goals, "--disturbance": disturbances or None, "--baseline": baseline}
+    of_assembly = {"--engine": engine if engine != "mujoco" else None, "--noise": noise if noise != 1.0 else None}
+    pushing = contracts.load(folder).env == PUSH_ENV
+    for option, value in (of_assembly if pushing else of_pushing).items():
+        if value is not None:
+            raise HorseshoeError(f"{option}: {folder.name} is a policy for {'pushing' if pushing else 'assembly'}")
+    result: Evaluation
+    if pushing:
+        seed, robots, goals = seed or 0, 6 if robots is None else robots, goals or "wide"
+        result = push(runtime.TokenPolicy(policy), episodes, seed, robots, goals, delay, disturbances, baseline, record)
+    else:
+        seed = EVALUATION_SEED if seed is None else seed
+        result = assemble(runtime.OnnxPolicy(policy), episodes, seed, engine, noise, delay, record)
     click.echo(result.table())
     if json_file:
         result.save_json(json_file)
@@ -145,9 +230,13 @@ def evaluate(
         options = "" if noise == 1.0 else f" --noise {noise:g}"
         options += "" if delay is None else f" --delay {delay[0]:g}:{delay[1]:g}"
         options += "" if engine == "mujoco" else f" --engine {engine}"
-        command = f"horseshoe evaluate {loaded.folder.name} --episodes {episodes} --seed {seed}{options}"
-        add_result(loaded.folder, {"command": command, **result.summary()})
-        write_card(loaded.folder)
+        options += "" if robots in (None, 6) else f" --robots {robots}"
+        options += "" if goals in (None, "wide") else f" --goals {goals}"
+        options += "".join(f" --disturbance {name}={value:g}" for name, value in disturbances.items())
+        options += "" if baseline is None else f" --baseline {baseline}"
+        command = f"horseshoe evaluate {folder.name} --episodes {episodes} --seed {seed}{options}"
+        runtime.add_result(folder, {"command": command, **result.summary()})
+        write_card(folder)
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from torch import nn
 
 from horseshoe import __version__, configuration
 from horseshoe import contract as contracts
+from horseshoe.action_path import ActionConfig
 from horseshoe.errors import HorseshoeError
+from horseshoe.policies import distill
 from horseshoe.policies.ppo import TrainConfig, build, load_policy, read_state
-from horseshoe.policies.runtime import OnnxPolicy
+from horseshoe.policies.runtime import OnnxPolicy, TokenPolicy
 
 
 class _Deterministic(nn.Module):
@@ -41,6 +44,24 @@ def _revision() -> str:
         return f"horseshoe {__version__}"
 
 
+def _write_onnx(actor: nn.Module, sizes: Sequence[Sequence[int]], names: list[str], folder: Path) -> Path:
+    """Write a network whose inputs have these names and sizes, and any number of agents each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, temporary = folder / contracts.WEIGHTS, folder / "policy.onnx.tmp"
+    torch.onnx.export(
+        actor,
+        tuple(torch.zeros(2, *size) for size in sizes),
+        str(temporary),
+        input_names=names,
+        output_names=["action"],
+        dynamic_axes={name: {0: "agents"} for name in [*names, "action"]},
+        opset_version=17,
+        dynamo=False,
+    )
+    temporary.replace(weights)
+    return weights
+
+
 def export(run: Path, folder: Path) -> float:
     """Export the checkpoint of a run folder.
 
@@ -48,12 +69,16 @@ def export(run: Path, folder: Path) -> float:
         run: folder that `horseshoe train` wrote.
         folder: policy folder to write, made if missing.
 
+    `run` may also be what `horseshoe distill` wrote.
+
     Returns:
         Largest difference between torch and ONNX on observations recorded in the environment.
 
     Raises:
         HorseshoeError: no checkpoint there, or the two disagree by more than 1e-5.
     """
+    if (run / distill.FILE).exists():
+        return _export_distilled(run, folder)
     checkpoint = run / "checkpoint.safetensors"
     if not checkpoint.exists():
         raise HorseshoeError(f"{checkpoint}: no such checkpoint; `horseshoe train` writes it")
@@ -63,20 +88,7 @@ def export(run: Path, folder: Path) -> float:
     load_policy(model, checkpoint)
     agents: Any = model.env
     actor = _Deterministic(model.policy).eval()
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / contracts.WEIGHTS
-    temporary = folder / "policy.onnx.tmp"
-    torch.onnx.export(
-        actor,
-        (torch.zeros(2, agents.n_actor),),
-        str(temporary),
-        input_names=["observation"],
-        output_names=["action"],
-        dynamic_axes={"observation": {0: "agents"}, "action": {0: "agents"}},
-        opset_version=17,
-        dynamo=False,
-    )
-    temporary.replace(weights)
+    weights = _write_onnx(actor, [(agents.n_actor,)], ["observation"], folder)
     env = agents.env
     contract = contracts.Contract(
         version=contracts.VERSION,
@@ -98,6 +110,45 @@ def export(run: Path, folder: Path) -> float:
     if difference > 1e-5:
         raise HorseshoeError(f"{weights}: torch and ONNX differ by {difference:.1e}, more than 1e-5")
     return difference
+
+
+def _export_distilled(run: Path, folder: Path) -> float:
+    config, actor, state, _ = distill.load(run)
+    fields = contracts.token_fields(config.neighbours, config.particles)
+    sizes = [(f.size,) if f.name == "self" else (f.count, f.size) for f in fields]
+    weights = _write_onnx(actor.eval(), sizes, [f.name for f in fields], folder)
+    env = distill.make_env("near", max(state["robots"]), 2, config)
+    world = env.config
+    action = ActionConfig(
+        (), (), decision_rate=round(1.0 / world.control_period), joint_step=(), gripper_range=(0.0, 0.0),
+        max_tool_speed=world.robot_speed, max_delay=0.0,
+    )  # fmt: skip
+    contract = contracts.Contract(
+        version=contracts.VERSION,
+        env=distill.ENV,
+        blueprint="",
+        robots=max(state["robots"]),
+        action=action,
+        observation=fields,
+        delay=(config.delay[0] * world.control_period, config.delay[1] * world.control_period),
+        environment={"neighbours": config.neighbours, "particles": config.particles, "delay": list(config.delay)},
+        training={**configuration.dump(config), "dataset": Path(config.dataset).name, "robots": state["robots"]},
+        revision=_revision(),
+        weights_sha256=contracts.sha256(weights),
+    )
+    configuration.save_yaml(contract, folder / contracts.FILE)
+    (folder / "curve.json").write_text(json.dumps(_thin(state["curve"])) + "\n")
+    onnx, worst = TokenPolicy(folder), 0.0
+    observation, _ = env.reset(seed=distill.FIRST_SEED)
+    for _ in range(20):
+        answer = onnx.act({name: value.reshape(-1, *value.shape[2:]) for name, value in observation.items()})
+        with torch.no_grad():
+            reference = actor.act(torch.from_numpy(distill.pack(observation))).clamp(-1.0, 1.0).numpy()
+        worst = max(worst, float(np.abs(answer - reference).max()))
+        observation = env.step(answer.reshape(2, -1, 2))[0]
+    if worst > 1e-5:
+        raise HorseshoeError(f"{weights}: torch and ONNX differ by {worst:.1e}, more than 1e-5")
+    return worst
 
 
 def _thin(curve: list[dict[str, float]], points: int = 200) -> list[dict[str, float]]:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from horseshoe import tokens as seen
+
 ARCHITECTURES = ("mlp", "attention")
 
 
@@ -134,3 +136,43 @@ class ActorCritic(nn.Module):
         """Take in a rollout's observations (n, n_actor + n_critic)."""
         self.actor_normaliser.update(x[:, : self.n_actor])
         self.critic_normaliser.update(x[:, self.n_actor :])
+
+
+class TokenActor(nn.Module):
+    """Velocity of a pushing robot from the tokens it sees (`horseshoe.tokens`).
+
+    Args:
+        architecture: one of `ARCHITECTURES`; the MLP sees the same numbers in a row.
+        neighbours: tokens of other robots.
+        particles: tokens of the object, and as many of the goal.
+        width: of a token.
+        heads: attention heads.
+        layers: attention layers.
+    """
+
+    def __init__(
+        self, architecture: str, neighbours: int, particles: int, width: int = 64, heads: int = 4, layers: int = 2
+    ) -> None:
+        super().__init__()
+        kinds = [(seen.SELF, 1), (seen.ROBOT, neighbours), (seen.OBJECT, particles), (seen.GOAL, particles)]
+        tokens: list[range] = []
+        for size, count in kinds:
+            start = tokens[-1].stop if tokens else 0
+            tokens += [range(start + size * k, start + size * (k + 1)) for k in range(count)]
+        trunk: nn.Module
+        if architecture == "attention":
+            kind = [k for k, (_, count) in enumerate(kinds) for _ in range(count)]
+            present = [token[-1] if k == 1 else None for k, token in zip(kind, tokens, strict=True)]
+            trunk = EntityAttention(tokens, width, heads, layers, kind, present)
+        else:
+            trunk = mlp([tokens[-1].stop, 256, 256, 128])
+        self.trunk, self.head = trunk, nn.Linear(128, 2)
+
+    def act(self, x: torch.Tensor) -> torch.Tensor:
+        """Velocities over the top speed, (n, 2), not limited, of all numbers in a row, (n, numbers)."""
+        return self.head(self.trunk(x))
+
+    def forward(self, own: torch.Tensor, robots: torch.Tensor, body: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """Actions in [-1, 1], (n, 2), of tokens (n, 5), (n, neighbours, 6), (n, particles, 4), (n, particles, 2)."""
+        x = torch.cat([own, robots.flatten(1), body.flatten(1), goal.flatten(1)], dim=1)
+        return torch.clamp(self.act(x), -1.0, 1.0)

@@ -13,7 +13,7 @@ from horseshoe import tokens as seeing
 from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push import scenes, shapes
 from horseshoe.sim.push.config import PushConfig
-from horseshoe.sim.push.warm_start import pair
+from horseshoe.sim.push.warm_start import SETTLE, pair
 
 Array = NDArray[np.float64]
 Observation = dict[str, NDArray[np.float32]]
@@ -140,6 +140,35 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
     def robot_positions(self) -> Array:
         """Positions of the robots [m], shape (num_envs, robots, 2)."""
         return np.asarray(self._world.robots.numpy()[0], dtype=np.float64)
+
+    @property
+    def goals(self) -> Array:
+        """Where every particle of the objects shall be [m], shape (num_envs, n, 2)."""
+        return self._goal.copy()
+
+    def plan(self, scene: int, settings: dict[str, Any] | None = None) -> Array:
+        """What the planner would do from here on; it knows nothing of disturbances.
+
+        Args:
+            scene: which.
+            settings: fields of `planner.PlannerConfig`; those of `planner.receding` without it.
+
+        Returns:
+            Velocities over the top speed in the arena's axes, shape (decisions, robots, 2); a few decisions of rest
+            where the goal is reached well enough.
+        """
+        from horseshoe.sim.push import planner
+
+        given = None if settings is None else configuration.load(planner.PlannerConfig, settings)
+        chosen = given or planner.receding(self.robots)
+        body, goal, robots = self.particles[scene], self._goal[scene], self.robot_positions[scene]
+        now = shapes.occupancy(body, self._areas[scene], self.config)
+        if shapes.incremental_iou(now, self._before[scene], self._wanted[scene]) >= chosen.good_enough:
+            return np.zeros((SETTLE, self.robots, 2))
+        task = replace(self.scenes[scene], start=body, goal=goal, robots=robots, paired=True)
+        if given is None:
+            return planner.first_plan(task, self.config, chosen)
+        return planner.plan(task, self.config, chosen).actions
 
     def to_own_frames(self, velocities: Array) -> Array:
         """Turn arena velocities (such as a plan's) into actions; both (num_envs, robots, 2)."""
@@ -279,14 +308,15 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
             self.particles[:, self._shown], self._goal[:, self._shown], middle, self.neighbours,
         )  # fmt: skip
 
-    def render(self) -> Any:
-        """Pictures of the scenes, each (h, w, 3) of uint8."""
+    def picture(self, scene: int) -> NDArray[np.uint8]:
+        """Picture of one scene, shape (h, w, 3)."""
         from horseshoe.sim.push.picture import draw
 
-        if self.render_mode is None:
-            return None
-        state = zip(self.particles, self._goal, self.robot_positions, strict=True)
-        return tuple(draw(body, goal, robots, self.config) for body, goal, robots in state)
+        return draw(self.particles[scene], self._goal[scene], self.robot_positions[scene], self.config)
+
+    def render(self) -> Any:
+        """Pictures of the scenes, each (h, w, 3) of uint8."""
+        return None if self.render_mode is None else tuple(self.picture(k) for k in range(self.num_envs))
 
 
 class CoopPushEnv(gymnasium.Env[Observation, NDArray[np.float32]]):

@@ -196,6 +196,12 @@ def replan(scene: Scene, config: PushConfig, settings: PlannerConfig, seed: int,
     return Plan(np.concatenate(actions), np.concatenate(body), np.concatenate(robots), history[-1], history, seconds)
 
 
+def first_plan(scene: Scene, config: PushConfig, settings: PlannerConfig) -> Array:
+    """A plan by geometry alone, not simulated: velocities over the top speed, shape (steps, n_robots, 2)."""
+    goal = scene.goal if scene.paired else pair(scene.start, scene.goal)
+    return _candidates(scene, goal, config, replace(settings, candidates=1), np.random.default_rng(0))[0]
+
+
 def _candidates(
     scene: Scene, goal: Array, config: PushConfig, settings: PlannerConfig, rng: np.random.Generator
 ) -> Array:

@@ -87,6 +87,15 @@ def test_another_observation_is_refused_by_field(tmp_path: Path, fields: list[Fi
         contracts.check_observation(write(tmp_path), FieldSet(fields))
 
 
+def test_a_policy_that_sees_tokens_has_the_same_contract(tmp_path: Path) -> None:
+    nothing = ActionConfig((), (), joint_step=())
+    contract = write(tmp_path, blueprint="", action=nothing, observation=contracts.token_fields(3, 16))
+    assert contracts.load(tmp_path) == contract
+    contracts.check_tokens(contract, 3, 16)
+    with pytest.raises(ConfigurationError, match=r"contract.yaml: observation\[2\]: is .*count=16.*count=32"):
+        contracts.check_tokens(contract, 3, 32)
+
+
 def test_another_action_path_is_refused_by_field(tmp_path: Path) -> None:
     other = dataclasses.replace(ACTION, decision_rate=10.0)
     with pytest.raises(ConfigurationError, match=r"action.decision_rate: is 5.0, the action path runs with 10.0"):

@@ -93,6 +93,20 @@ def test_one_scene_is_a_batch_of_one():
     assert a[1] == b[1][0]
 
 
+def test_the_planner_can_take_over_at_any_time_and_rests_at_the_goal():
+    env = CoopPushVectorEnv(1, robots=6, goals="near")
+    env.reset(seed=0)
+    env.step(np.zeros((1, 6, 2)))
+    plan = env.plan(0)
+    np.testing.assert_array_equal(plan, env.plan(0))
+    for velocities in plan:
+        *_, info = env.step(env.to_own_frames(velocities[None]))
+    assert info["incremental_iou"][0] > 0.3
+    assert np.abs(env.plan(0, {"good_enough": 0.0})).max() == 0.0
+    with pytest.raises(HorseshoeError, match="valid keys: iterations"):
+        env.plan(0, {"speed": 1.0})
+
+
 def test_held_out_scenes_are_not_among_those_for_training():
     names = []
     for held_out in (False, True):

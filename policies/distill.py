@@ -1,0 +1,388 @@
+"""Distillation of the pushing planner into a policy that every robot runs for itself.
+
+Behaviour cloning of a data set comes first. Then, in rounds, the policy drives and the planner takes over now and then;
+what it does from there is added to the data, so that the policy learns the way back from its own mistakes (DAgger).
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+from tqdm import tqdm
+
+from horseshoe import configuration, demonstrations
+from horseshoe import tokens as seeing
+from horseshoe.errors import HorseshoeError
+from horseshoe.policies.networks import ARCHITECTURES, TokenActor
+
+Array = NDArray[np.float64]
+
+ENV = "horseshoe/CoopPush-v0"
+FILE, CHECKPOINT = "distill.yaml", "checkpoint.safetensors"
+SHOWN = 32  # particles in a data set
+FIRST_SEED = 50  # of the scenes that the policy meets while it learns; data sets begin at 0
+ALONE = (5, 30)  # decisions that the policy drives before the planner takes over
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Settings of a distillation.
+
+    Attributes:
+        dataset: folder of demonstrations.
+        architecture: "attention" or "mlp".
+        width: of a token.
+        heads: attention heads.
+        layers: attention layers.
+        neighbours: other robots that a robot sees.
+        particles: of the object that a robot sees.
+        delay: least and largest lateness of the neighbours' messages [decisions], drawn anew for every sample.
+        middle: centre of the arena [m].
+        steps: gradient steps per round; cloning is the first round.
+        batch: decisions per gradient step, each of all robots of a scene.
+        learning_rate: at the beginning; falls to 0 at the end.
+        dagger: rounds with the planner as expert.
+        episodes: per round and number of robots.
+        horizon: decisions for which the planner takes over.
+        seed: of weights and samples.
+        save_every: gradient steps between checkpoints.
+    """
+
+    dataset: str
+    architecture: str = field(default="attention", metadata={"choices": ARCHITECTURES})
+    width: int = field(default=64, metadata={"range": (8, 1024)})
+    heads: int = field(default=4, metadata={"range": (1, 64)})
+    layers: int = field(default=2, metadata={"range": (1, 16)})
+    neighbours: int = field(default=3, metadata={"range": (1, 11)})
+    particles: int = field(default=16, metadata={"range": (1, SHOWN)})
+    delay: tuple[int, int] = field(default=(0, seeing.MAX_DELAY), metadata={"range": (0, seeing.MAX_DELAY)})
+    middle: tuple[float, float] = (0.64, 0.64)
+    steps: int = field(default=20_000, metadata={"range": (1, None)})
+    batch: int = field(default=64, metadata={"range": (1, 65_536)})
+    learning_rate: float = field(default=1e-3, metadata={"range": (1e-6, 1.0)})
+    dagger: int = field(default=0, metadata={"range": (0, 1000)})
+    episodes: int = field(default=16, metadata={"range": (1, 10_000)})
+    horizon: int = field(default=25, metadata={"range": (1, 115)})
+    seed: int = 0
+    save_every: int = field(default=500, metadata={"range": (1, None)})
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
+        if self.width % self.heads:
+            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        if self.delay[0] > self.delay[1]:
+            raise ValueError(f"delay: {self.delay} must have the least first")
+
+
+def pack(tokens: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    """All numbers that a robot sees in a row: tokens (n, r, ...) -> (n * r, numbers)."""
+    parts = [tokens[name] for name in ("self", "robots", "object", "goal")]
+    return np.concatenate([part.reshape(part.shape[0] * part.shape[1], -1) for part in parts], axis=1)
+
+
+def mirror_signs(neighbours: int, particles: int) -> NDArray[np.float32]:
+    """Signs of these numbers after a reflection of the scene in the robot's x axis."""
+    robots, body, goal = [1, -1, 1, -1, 1, 1] * neighbours, [1, -1, 1, -1] * particles, [1, -1] * particles
+    return np.array([1, -1, 1, -1, 1, *robots, *body, *goal], dtype=np.float32)
+
+
+class Demonstrations:
+    """Rollouts in memory, by number of robots; every 20th is kept for validation."""
+
+    def __init__(self, shards: Iterable[Mapping[str, NDArray[Any]]] = ()) -> None:
+        self._groups: dict[int, dict[str, NDArray[Any]]] = {}
+        for shard in shards:
+            self.add(shard)
+
+    def add(self, shard: Mapping[str, NDArray[Any]]) -> None:
+        """Take in a shard (see `horseshoe.demonstrations`)."""
+        if not len(shard["goals"]):
+            return
+        count, lengths = shard["robots"].shape[1], np.diff(shard["offsets"])
+        before = self._groups.get(count)
+        rows, rollouts = (len(before["robots"]), len(before["goals"])) if before else (0, 0)
+        new = {name: shard[name] for name in ("robots", "velocities", "actions", "particles", "goals")}
+        new["rollout"] = rollouts + np.repeat(np.arange(len(lengths)), lengths)
+        new["first"] = rows + np.repeat(shard["offsets"][:-1], lengths)
+        self._groups[count] = {k: np.concatenate([before[k], v]) for k, v in new.items()} if before else new
+
+    @property
+    def robots(self) -> list[int]:
+        """Numbers of robots there are rollouts of."""
+        return sorted(self._groups)
+
+    def __len__(self) -> int:
+        """Decisions of single robots."""
+        return sum(len(group["robots"]) * count for count, group in self._groups.items())
+
+    def sample(
+        self, config: DistillConfig, rng: np.random.Generator, validation: bool = False
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Draw decisions of one number of robots: what each robot sees (n, numbers) and does (n, 2)."""
+        sizes = np.array([len(self._groups[count]["robots"]) * count for count in self.robots])
+        count = int(rng.choice(self.robots, p=sizes / sizes.sum()))
+        group = self._groups[count]
+        rows = rng.integers(0, len(group["robots"]), config.batch)
+        kept = group["rollout"][rows] % 20 == 19
+        rows = rows[kept == validation] if (kept == validation).any() else rows
+        robots, velocities = group["robots"][rows].astype(float), group["velocities"][rows].astype(float)
+        body = group["particles"][rows].astype(float)
+        goal = group["goals"][group["rollout"][rows]].astype(float)
+        ages = rng.integers(config.delay[0], config.delay[1] + 1, (len(rows), count, count))
+        when = np.maximum(rows[:, None, None] - ages, group["first"][rows][:, None, None])
+        sender = np.arange(count)[None, None]
+        messages = np.concatenate([group["robots"][when, sender], group["velocities"][when, sender]], axis=-1)
+        shown = np.linspace(0, SHOWN - 1, config.particles).astype(int)
+        seen = seeing.tokens(
+            robots, velocities, messages.astype(float), ages, body[:, shown], goal[:, shown],
+            np.array(config.middle), config.neighbours,
+        )  # fmt: skip
+        done = seeing.to_own(group["actions"][rows].astype(float), seeing.headings(robots, body.mean(1)))
+        x, y = pack(seen), done.reshape(-1, 2).astype(np.float32)
+        flip = rng.random(len(x)) < 0.5
+        x[flip] *= mirror_signs(config.neighbours, config.particles)
+        y[flip, 1] *= -1.0
+        return x, y
+
+
+def make_actor(config: DistillConfig) -> TokenActor:
+    """The network of a configuration, untrained."""
+    torch.manual_seed(config.seed)
+    return TokenActor(
+        config.architecture, config.neighbours, config.particles, config.width, config.heads, config.layers
+    )
+
+
+def make_env(goals: str, robots: int, num_envs: int, config: DistillConfig) -> Any:
+    """The environment in which the policy meets the planner; its scenes are not those kept for evaluation."""
+    return gym.make_vec(
+        f"horseshoe.sim:{ENV}",
+        num_envs=num_envs,
+        vectorization_mode="vector_entry_point",
+        robots=robots,
+        goals=goals,
+        neighbours=config.neighbours,
+        particles=config.particles,
+        delay=config.delay,
+    ).unwrapped
+
+
+def collect(
+    env: Any, actor: TokenActor, config: DistillConfig, seed: int, bar: Any = None
+) -> dict[str, NDArray[np.float32]]:
+    """Let the policy drive and the planner take over now and then.
+
+    Args:
+        env: see `make_env`; one episode of each of its scenes.
+        actor: the policy.
+        config: settings.
+        seed: of scenes and of when the planner takes over.
+        bar: of progress, updated once a decision.
+
+    Returns:
+        What the planner did, as a shard.
+    """
+    rng, n = np.random.default_rng([config.seed, seed]), env.num_envs
+    observation, _ = env.reset(seed=seed)
+    step = env.config.robot_speed * env.config.control_period
+    shown = np.linspace(0, env.particles.shape[1] - 1, SHOWN).astype(int)
+    before = env.robot_positions
+    plans: list[Any] = [None] * n
+    alone = rng.integers(0, ALONE[1], n)
+    now: list[list[dict[str, Array]]] = [[] for _ in range(n)]
+    kept: list[tuple[list[dict[str, Array]], Array]] = []
+    for _ in range(env.max_steps):
+        with torch.no_grad():
+            driven = actor.act(torch.from_numpy(pack(observation))).numpy().reshape(n, -1, 2)
+        planned, led = np.zeros(driven.shape), np.zeros(n, dtype=bool)
+        robots, body, goals = env.robot_positions, env.particles[:, shown], env.goals[:, shown]
+        for k in range(n):
+            if plans[k] is None and alone[k] == 0:
+                plans[k] = env.plan(k)[: config.horizon]
+            if plans[k] is None:
+                alone[k] -= 1
+                continue
+            planned[k], led[k] = plans[k][len(now[k])], True
+            moved = (robots[k] - before[k]) / step
+            now[k].append({"robots": robots[k], "velocities": moved, "actions": planned[k], "particles": body[k]})
+        actions = np.where(led[:, None, None], env.to_own_frames(planned), driven)
+        before = robots
+        observation, _, terminated, truncated, _ = env.step(actions)
+        for k in range(n):
+            over = bool(terminated[k] or truncated[k])
+            if plans[k] is not None and (over or len(now[k]) == len(plans[k])):
+                kept += [] if terminated[k] else [(now[k], goals[k])]
+                plans[k], now[k], alone[k] = None, [], rng.integers(*ALONE)
+        if bar is not None:
+            bar.update()
+    names = ("robots", "velocities", "actions", "particles")
+    data = {name: np.array([row[name] for part, _ in kept for row in part], dtype=np.float32) for name in names}
+    data["goals"] = np.array([goal for _, goal in kept], dtype=np.float32)
+    data["offsets"] = np.cumsum([0, *(len(part) for part, _ in kept)])
+    return data
+
+
+def save(folder: Path, actor: TokenActor, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Write a checkpoint from which `distill` goes on; the previous one is replaced in one step."""
+    arrays = {f"policy.{k}": v.numpy() for k, v in actor.state_dict().items()}
+    for i, values in optimizer.state_dict()["state"].items():
+        arrays |= {f"optimizer.{i}.{k}": v.numpy() for k, v in values.items()}
+    temporary = folder / "checkpoint.tmp"
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary, metadata={"state": json.dumps(state)})
+    os.replace(temporary, folder / CHECKPOINT)
+
+
+def load(folder: Path) -> tuple[DistillConfig, TokenActor, dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read a run folder: settings, policy, state and all arrays of the checkpoint.
+
+    Raises:
+        HorseshoeError: there is none.
+    """
+    file = folder / CHECKPOINT
+    if not file.exists():
+        raise HorseshoeError(f"{file}: no such checkpoint; `horseshoe distill` writes it")
+    config = configuration.load(DistillConfig, folder / FILE)
+    actor, arrays = make_actor(config), load_file(file)
+    state = {k.removeprefix("policy."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("policy.")}
+    actor.load_state_dict(state)
+    with safe_open(file, "np") as opened:
+        return config, actor, json.loads(opened.metadata()["state"]), arrays
+
+
+def distill(config: DistillConfig, folder: Path) -> TokenActor:
+    """Distil a data set, or go on where the checkpoint in `folder` ends.
+
+    Args:
+        config: settings; they must be those of the checkpoint.
+        folder: run folder for `distill.yaml`, checkpoint and what the rounds with the planner gave.
+
+    Raises:
+        HorseshoeError: the data set is broken, or the folder holds a run with other settings.
+    """
+    torch.set_num_threads(1)
+    source = Path(config.dataset)
+    goals = str(demonstrations.read_manifest(source)["recipe"]["goals"])
+    data = Demonstrations(demonstrations.read(source))
+    if not len(data):
+        raise HorseshoeError(f"{source}: no plan in it succeeded, so there is nothing to learn")
+    counts = data.robots
+    _check_settings(config, folder / FILE)
+    actor = make_actor(config)
+    optimizer = torch.optim.Adam(actor.parameters(), lr=config.learning_rate)
+    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "curve": [], "robots": counts}
+    if (folder / CHECKPOINT).exists():
+        _, actor, state, arrays = load(folder)
+        optimizer = torch.optim.Adam(actor.parameters(), lr=config.learning_rate)
+        _restore(optimizer, arrays)
+    total, began = config.steps * (1 + config.dagger), time.monotonic() - state["seconds"]
+    added = 0
+    with tqdm(total=total, initial=state["step"], unit=" steps", smoothing=0.05) as bar:
+        for step in range(state["step"], total):
+            while added < step // config.steps:
+                added += 1
+                _dagger_round(data, counts, goals, actor, config, folder, added)
+            loss = _learn(actor, optimizer, config, data, step, total)
+            state["step"] = step + 1
+            bar.update()
+            if (step + 1) % config.save_every == 0 or (step + 1) % config.steps == 0:
+                state["seconds"] = round(time.monotonic() - began, 1)
+                error = _validate(actor, config, data)
+                state["curve"].append(
+                    {
+                        "step": step + 1,
+                        "seconds": state["seconds"],
+                        "loss": loss,
+                        "error": error,
+                        "decisions": len(data),
+                    }
+                )
+                bar.set_postfix(loss=f"{loss:.4f}", error=f"{error:.3f}")
+                save(folder, actor, optimizer, state)
+    return actor
+
+
+def _check_settings(config: DistillConfig, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.exists():
+        before = configuration.load(DistillConfig, file)
+        for f in fields(DistillConfig):
+            theirs, ours = getattr(before, f.name), getattr(config, f.name)
+            if theirs != ours:
+                raise HorseshoeError(
+                    f"{file}: {f.name} is {theirs!r} there, {ours!r} here; "
+                    "give another --run folder or the same settings"
+                )
+    configuration.save_yaml(config, file)
+
+
+def _restore(optimizer: torch.optim.Optimizer, arrays: dict[str, NDArray[Any]]) -> None:
+    slots = optimizer.state_dict()
+    for key, value in arrays.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            slots["state"].setdefault(int(index), {})[name] = torch.from_numpy(value.copy())
+    optimizer.load_state_dict(slots)
+
+
+def _learn(
+    actor: TokenActor,
+    optimizer: torch.optim.Optimizer,
+    config: DistillConfig,
+    data: Demonstrations,
+    step: int,
+    total: int,
+) -> float:
+    """One gradient step; all chance in it comes from seed and step, so that a run goes on as if never interrupted."""
+    x, y = data.sample(config, np.random.default_rng([config.seed, 1, step]))
+    optimizer.param_groups[0]["lr"] = config.learning_rate * (1.0 - step / total)
+    difference = (actor.act(torch.from_numpy(x)) - torch.from_numpy(y)).square().sum(-1)
+    loss = torch.sqrt(difference + 0.01).mean() - 0.1  # the way out of a dilemma is one of the ways, not their mean
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(actor.parameters(), 1.0)
+    optimizer.step()
+    return round(float(loss.detach()), 5)
+
+
+def _validate(actor: TokenActor, config: DistillConfig, data: Demonstrations) -> float:
+    """Mean error of the velocity over the top speed on rollouts that are not learnt from."""
+    errors = []
+    with torch.no_grad():
+        for k in range(8):
+            x, y = data.sample(config, np.random.default_rng([config.seed, 2, k]), validation=True)
+            errors.append((actor.act(torch.from_numpy(x)).numpy() - y) ** 2)
+    return round(float(np.sqrt(np.concatenate(errors).sum(-1)).mean()), 5)
+
+
+def _dagger_round(
+    data: Demonstrations,
+    counts: list[int],
+    goals: str,
+    actor: TokenActor,
+    config: DistillConfig,
+    folder: Path,
+    number: int,
+) -> None:
+    """Add a round's shards to the data; those that are there already are not made again."""
+    for robots in counts:
+        file = folder / f"dagger-{number:03d}-{robots}.npz"
+        if not file.exists():
+            env = make_env(goals, robots, config.episodes, config)
+            with tqdm(total=env.max_steps, desc=f"round {number}, {robots} robots", leave=False) as bar:
+                shard = collect(env, actor, config, FIRST_SEED + number, bar)
+            temporary = file.with_suffix(".tmp")
+            with open(temporary, "wb") as out:
+                np.savez_compressed(out, **shard)  # type: ignore[arg-type]
+            os.replace(temporary, file)
+        with np.load(file, allow_pickle=False) as read:
+            data.add(dict(read))
