@@ -68,9 +68,19 @@ def drive(host: str, rate: float, seconds: float, pipe: Connection) -> None:
     """Stream through our driver."""
     from horseshoe.hardware.arm_driver import ArmDriver
     from horseshoe.hardware.arm_settings import ArmSettings
+    from horseshoe.hardware.limits import ServoLimits
 
     driver = ArmDriver(
-        ArmSettings("bench", host, rate=rate, ramp=0.1, hold_after=5.0, stop_after=10.0, link_timeout=5.0)
+        ArmSettings(
+            "bench",
+            host,
+            rate=rate,
+            ramp=0.1,
+            limits=ServoLimits(jump=1.0),  # a pause shall show in the table, not end the run
+            hold_after=30.0,
+            stop_after=60.0,
+            link_timeout=20.0,
+        )
     )
     driver.connect()
     driver.prepare()
