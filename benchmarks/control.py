@@ -146,17 +146,18 @@ def percentiles(values: np.ndarray, name: str, quantiles: tuple[int, ...] = (50,
 
 
 def summary(client: dict[str, Any], server: dict[str, Any], seconds: float) -> dict[str, float]:
-    """The numbers of one arm in one case."""
-    return {
+    """The numbers of one arm in one case; what a case cannot tell is left out."""
+    numbers = {
         "rate_hz": len(client["time"]) / seconds,
         "late_ticks": client["late"],
         **percentiles(np.diff(client["time"]), "interval", (50, 99, 100)),
         **percentiles(command_age(client, server), "age"),
-        "targets_lost": server["lost"],
-        "error": server["error"],
+        "targets_lost": server.get("lost", np.nan),
+        "error": server.get("error", np.nan),
         "client_cpu_percent": 100 * client["cpu"] / seconds,
         "emulator_cpu_percent": 100 * server["cpu"] / seconds,
     }
+    return {name: value for name, value in numbers.items() if np.isfinite(value)}
 
 
 # --- the whole graph --------------------------------------------------------------------------------------------------
@@ -237,8 +238,6 @@ def measure_graph(rate: float, seconds: float) -> dict[str, Any]:
         }
         server = {
             "executed": list(zip(executed["time"][done], executed["sent"][done], strict=True)),
-            "lost": np.nan,
-            "error": 0,
             "cpu": used["/world"] * (end - begin) / 100,
         }
         # A decision looks at the newest joint states; the older arm's count.
@@ -321,7 +320,7 @@ def _print(result: dict[str, Any]) -> None:
     print(f"{result['seconds']:.0f} s at {result['target_rate_hz']:.0f} Hz, {result['cpus']} CPUs, ", end="")
     print(f"load average {result['load_average'][0]:.1f}")
     print(f"{'':30s}" + "".join(f"{f'{case} {arm}':>16s}" for case, arm in columns))
-    for name in next(iter(result["cases"].values()))["left"]:
+    for name in dict.fromkeys(n for rows in result["cases"].values() for row in rows.values() for n in row):
         cells = [result["cases"][case][arm].get(name, np.nan) for case, arm in columns]
         print(f"{name:30s}" + "".join(f"{'-' if np.isnan(c) else f'{c:.2f}':>16s}" for c in cells))
     if "graph" in result:
