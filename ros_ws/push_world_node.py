@@ -146,7 +146,9 @@ class PushWorldNode(LifecycleNode):
             self._silent |= owing
             late = ", ".join(name for name, k in zip(self._names, owing, strict=True) if k)
             self.get_logger().warning(f"no command of {late} within {self._answer_timeout:g} s")
-        if self._shown:
+        if not self._shown:
+            self._begun = now
+        else:
             self.arena.step()
             self._time += self.arena.config.control_period
         period = self.arena.config.control_period / self._pace if self._pace else 0.0
