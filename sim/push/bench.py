@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from horseshoe.bench import source
 from horseshoe.configuration import write_atomically
+from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push import scenes
 from horseshoe.sim.push.config import MATERIALS, PushConfig
 from horseshoe.sim.push.planner import PlannerConfig, plan
@@ -87,6 +89,15 @@ def planning() -> dict[str, float]:
     return {"first_plan": first, "gradient_step": (several - first) / 3, "plan": _cpu(lambda: plan(scene, config))}
 
 
+def decisions(seconds: float) -> dict[str, Any] | None:
+    """CPU time of a decision of the shipped policy by number of robots; None where there is none."""
+    try:
+        return dict(source("push_decision").run(seconds=seconds / 4))
+    except HorseshoeError as error:
+        print(f"the policy is left out ({error})", file=sys.stderr)
+        return None
+
+
 def _cpu(run: Callable[[], Any]) -> float:
     cpu = time.process_time()
     run()
@@ -117,6 +128,7 @@ def run(out: Path, seconds: float) -> dict[str, Any]:
             result["growth"][name] = cost
         result["planner"] = planning()
         bar.update()
+    result["policy"] = decisions(seconds)
     for particles, theirs in result["taichi"].items():
         if theirs is not None:
             ours = result["world"][particles]

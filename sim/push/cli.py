@@ -134,7 +134,7 @@ def _dataset(
 @click.option("--out", type=click.Path(path_type=Path), default=Path("bench/push"), show_default=True, help="Folder.")
 @click.option("--seconds", default=2.0, show_default=True, help="Time spent on each measurement.")
 def bench_push(out: Path, seconds: float) -> None:
-    """Measure the soft-body world and the planner, beside taichi where it is installed.
+    """Measure the soft-body world, the planner and the policy, beside taichi where it is installed.
 
     \b
     horseshoe bench push
