@@ -114,12 +114,12 @@ def _run(robot: str, engine: str, policy: str, episodes: int, out: Path, video: 
         "allow_out_of_contract": "true",
     }
     bags = [log / "bag" for log in graph.run(arguments, episodes, out / "graph", tell)]
+    click.echo(f"\n{graph.table(outcomes)}\n")
     pages = []
     for number, bag in enumerate(bags, start=1):
         name = "report" if number == 1 else f"report_{number}"
         click.echo(f"drawing {name}.html{' and its video' if video else ''} ...")
         pages.append(write_report(bag, out / f"{name}.html", video))
-    click.echo(f"\n{graph.table(outcomes)}\n")
     for page in pages:
         click.echo(f"report   {page}")
         if video:

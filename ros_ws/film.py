@@ -9,7 +9,7 @@ import yaml
 from horseshoe.errors import HorseshoeError
 from horseshoe.ros_ws.bag import ARMS, Run, Series
 
-RATE = 25.0  # frames per second
+RATE = 12.5  # frames per second; drawing them is what a report takes longest for
 OPEN = 0.085  # [m], if the gripper never told its opening
 
 
