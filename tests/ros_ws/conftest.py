@@ -84,7 +84,9 @@ def start_up(domain: int, tmp_path: Path) -> Callable[..., "subprocess.Popen[str
             "--log",
             str(tmp_path / "log"),
         ]
-        environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
+        # A domain of its own: nodes that were killed a moment ago are still announced in theirs.
+        fresh = 101 + random.SystemRandom().randrange(100)
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(fresh)}
         process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
         started.append(process)
         return process
