@@ -8,13 +8,13 @@ from math import cos, sin
 
 import numpy as np
 
-from horseshoe.hardware.xarm6 import _ORIGINS, TOOL_OFFSET, Array
+from horseshoe.hardware.xarm6 import ORIGINS, TOOL_OFFSET, Array
 
 Vector = tuple[float, float, float]
 
 # Every joint frame is the one before, shifted and given some quarter turns about x (1, 0 or -1), then turned about z.
-_OFFSETS = [tuple(offset) for offset in _ORIGINS[:, :3, 3].tolist()]
-_QUARTER_TURNS = np.round(_ORIGINS[:, 2, 1]).astype(int).tolist()
+_OFFSETS = [tuple(offset) for offset in ORIGINS[:, :3, 3].tolist()]
+_QUARTER_TURNS = np.round(ORIGINS[:, 2, 1]).astype(int).tolist()
 
 
 def _frames(q: Array) -> list[tuple[Vector, Vector, Vector, Vector]]:

@@ -73,9 +73,9 @@ def _origin(link: Link) -> Array:
     return transform
 
 
-_ORIGINS = np.stack([_origin(link) for link in LINKS])
+ORIGINS = np.stack([_origin(link) for link in LINKS])
 # Of every link, the parent's axes (by index) and weights that make each of its own axes, and its origin.
-_MIXES = [[[(k, o[k, j]) for k in range(3) if abs(o[k, j]) > 1e-12] for j in range(4)] for o in _ORIGINS]
+_MIXES = [[[(k, o[k, j]) for k in range(3) if abs(o[k, j]) > 1e-12] for j in range(4)] for o in ORIGINS]
 
 
 def _columns(q: Array) -> Array:

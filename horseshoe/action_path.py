@@ -18,7 +18,9 @@ from horseshoe.errors import HorseshoeError
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Jacobian = Callable[[Array], Array]
+Kinematics = Callable[[Array], tuple[Array, Array]]
+
+_TIP_RADIUS = 0.03  # of the fingertips about the tool centre point, which a tilted tool lowers [m]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class ActionConfig:
         max_acceleration: joint acceleration limit [rad/s^2].
         max_tool_speed: limit of the tool centre point's speed [m/s].
         max_delay: longest transport delay there is room for [s].
+        floor: lowest the fingertips may be commanded to, z in the arm's base frame [m]. A stiff arm that is told to be
+            a centimetre inside the table presses on it with 100 N; here it slides along above instead.
     """
 
     joint_lower: tuple[float, ...]
@@ -51,6 +55,7 @@ class ActionConfig:
     max_acceleration: float = field(default=14.0, metadata={"range": (0.1, 20.0)})
     max_tool_speed: float = field(default=0.7, metadata={"range": (0.01, 1.2)})
     max_delay: float = field(default=0.4, metadata={"range": (0.0, 2.0)})
+    floor: float = field(default=-1.0, metadata={"range": (-1.0, 1.0)})
 
     def __post_init__(self) -> None:
         ticks = self.tick_rate / self.decision_rate
@@ -82,11 +87,12 @@ class ActionPath:
         config: see `ActionConfig`.
         n_envs: environments side by side.
         n_arms: arms in each.
-        jacobian: maps joints (..., 6) to the tool's geometric Jacobian (..., 6, 6), for the tool speed limit.
+        kinematics: maps joints (..., 6) to the tool's pose (..., 4, 4) and geometric Jacobian (..., 6, 6) in the arm's
+            base frame, for the floor and the tool speed limit.
     """
 
-    def __init__(self, config: ActionConfig, n_envs: int, n_arms: int, jacobian: Jacobian) -> None:
-        self.config, self.n_envs, self.n_arms, self._jacobian = config, n_envs, n_arms, jacobian
+    def __init__(self, config: ActionConfig, n_envs: int, n_arms: int, kinematics: Kinematics) -> None:
+        self.config, self.n_envs, self.n_arms, self._kinematics = config, n_envs, n_arms, kinematics
         self._step = np.array(config.joint_step)
         self._low, self._high = np.array(config.joint_lower), np.array(config.joint_upper)
         ticks = config.ticks_per_decision
@@ -153,14 +159,29 @@ class ActionPath:
         wanted = np.clip(wanted, -1.0, 1.0)
         joints = self.target[..., :6] + wanted[..., :6] * self._step
         joints = np.clip(joints, measured - self.config.reach, measured + self.config.reach)
-        joints = np.clip(joints, self._low, self._high)
+        joints = self._above_floor(np.clip(joints, self._low, self._high))
         closed, opened = self.config.gripper_range
         opening = closed + (wanted[..., 6:] + 1) / 2 * (opened - closed)
         self._history[1:] = self._history[:-1]
         self._history[0] = np.concatenate([joints, opening], axis=-1)
-        self._linear = self._jacobian(self._sent)[..., :3, :]
+        self._linear = self._kinematics(self._sent)[1][..., :3, :]
         self._tick = 0
         return self._history[0].copy()
+
+    def _above_floor(self, joints: Array) -> Array:
+        """Lift targets (n_envs, n_arms, 6) whose fingertips are below the floor, by the least joint motion."""
+        for _ in range(3):  # Newton's method
+            pose, jacobian = self._kinematics(joints)
+            axis = pose[..., :3, 2]
+            lean = np.maximum(np.hypot(axis[..., 0], axis[..., 1]), 1e-6)  # sine of the tool's tilt
+            deficit = self.config.floor - (pose[..., 2, 3] - _TIP_RADIUS * lean)
+            if not (deficit > 1e-4).any():
+                break
+            turn = jacobian[..., 3, :] * axis[..., 1:2] - jacobian[..., 4, :] * axis[..., :1]  # of the axis' z
+            slope = jacobian[..., 2, :] + _TIP_RADIUS * (axis[..., 2] / lean)[..., None] * turn
+            scale = np.maximum(deficit, 0.0) / np.maximum((slope**2).sum(-1), 1e-6)
+            joints = np.clip(joints + scale[..., None] * slope, self._low, self._high)
+        return joints
 
     def tick(self) -> Tick:
         """The next servo tick after `decide`. Late ticks keep the last target."""

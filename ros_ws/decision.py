@@ -67,7 +67,7 @@ class Decider:
         contracts.check_observation(contract, self.observer.fields, file)
         self.contract = contract
         # The real transport has a delay of its own, so the path has none.
-        self.path = ActionPath(contract.action, 1, contract.robots, xarm6.jacobian)
+        self.path = ActionPath(contract.action, 1, contract.robots, xarm6.tool_pose_and_jacobian)
         self.assignment = Assignment(np.full((1, contract.robots), -1))
 
     @property

@@ -27,6 +27,8 @@ from horseshoe.sim.assembly.world import CHUNK, TICK, BatchWorld, PhysicsRange
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+FLOOR = 0.01  # of the fingertips over the table that the arms stand on; closing, they advance by 12 mm [m]
+
 
 def default_action_config() -> ActionConfig:
     """Action path of the xArm6 at the simulator's tick rate."""
@@ -34,6 +36,7 @@ def default_action_config() -> ActionConfig:
         joint_lower=tuple(xarm6.JOINT_LOWER.tolist()),
         joint_upper=tuple(xarm6.JOINT_UPPER.tolist()),
         tick_rate=round(1 / TICK),
+        floor=FLOOR,
     )
 
 
@@ -78,7 +81,8 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         n_threads: C++ threads of the physics.
         pool: number of differently randomised models.
         start_batch: how many starts are drawn at a time.
-        engine: "mujoco", or "pybullet" for the twin, whose physics are its own whatever `config.physics` says.
+        engine: "mujoco"; "quasistatic", fast, for the first part of training; or "pybullet" for the twin, whose physics
+            are its own whatever `config.physics` says.
     """
 
     metadata = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.SAME_STEP}
@@ -100,6 +104,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         self.blueprint = blueprints.load(self.config.blueprint)
         self.n_arms = len(self.cell.arms)
         pool = min(pool, max(num_envs, 16))
+        self.world: Any
         if engine == "mujoco":
             physics = self.config.physics
             self.world = BatchWorld(self.cell, self.blueprint, num_envs, physics, pool, seed, n_threads)
@@ -107,10 +112,14 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
             from horseshoe.sim.assembly.twin import TwinWorld
 
             self.world = TwinWorld(self.cell, self.blueprint, num_envs, pool=pool, seed=seed)
+        elif engine == "quasistatic":
+            from horseshoe.sim.assembly.quasistatic import QuasiStaticWorld
+
+            self.world = QuasiStaticWorld(self.cell, self.blueprint, num_envs, self.config.physics, pool, seed)
         else:
-            raise HorseshoeError(f"engine: {engine!r} is unknown; choose from ['mujoco', 'pybullet']")
+            raise HorseshoeError(f"engine: {engine!r} is unknown; choose from ['mujoco', 'pybullet', 'quasistatic']")
         self.observer = SceneObserver(self.cell, self.blueprint)
-        self.path = ActionPath(self.config.action, num_envs, self.n_arms, xarm6.jacobian)
+        self.path = ActionPath(self.config.action, num_envs, self.n_arms, xarm6.tool_pose_and_jacobian)
         self.task = Task(self.config.task, self.observer, self.world.magnets, self.config.action.decision_rate)
         self.sampler = StartSampler(self.cell, self.blueprint)
         self.start_config = self.config.starts

@@ -18,7 +18,7 @@ def config(**changes: Any) -> ActionConfig:
 
 
 def path(n_envs: int = 1, n_arms: int = 1, delay: Any = 0.0, **changes: Any) -> ActionPath:
-    made = ActionPath(config(**changes), n_envs, n_arms, xarm6.jacobian)
+    made = ActionPath(config(**changes), n_envs, n_arms, xarm6.tool_pose_and_jacobian)
     made.reset(np.tile(HOME, (n_envs, n_arms, 1)), np.full((n_envs, n_arms), 0.05), delay)
     return made
 
@@ -65,7 +65,7 @@ def test_the_target_moves_at_once_whatever_the_delay() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_random_actions_never_exceed_speed_acceleration_or_tool_speed(seed: int) -> None:
     cfg = config(max_speed=1.0, max_acceleration=8.0, max_tool_speed=0.3)
-    fast = ActionPath(cfg, 3, 2, xarm6.jacobian)
+    fast = ActionPath(cfg, 3, 2, xarm6.tool_pose_and_jacobian)
     fast.reset(np.tile(HOME, (3, 2, 1)), np.zeros((3, 2)), [0.0, 0.05, 0.2])
     sent = run(fast, np.sign(actions(seed, 15, 3, 2)))[..., :6]
     sent = np.concatenate([np.tile(HOME, (3, 1, 2, 1)), sent], axis=1)
@@ -200,3 +200,24 @@ def test_actions_beyond_one_count_as_one() -> None:
 def test_a_tick_rate_that_does_not_fit_the_decisions_is_refused() -> None:
     with pytest.raises(ValueError, match=r"tick_rate: 100.0 Hz is no multiple of decision_rate 7.0 Hz"):
         config(decision_rate=7.0)
+
+
+def test_a_hand_commanded_into_the_table_slides_along_above_it() -> None:
+    made, measured, floor = path(floor=0.05), HOME[None, None].copy(), 0.05
+    down = np.zeros((1, 1, 7))
+    down[..., 1], down[..., 0] = 1.0, 0.3  # the shoulder leans forward while the arm turns
+    heights, tilts = [], []
+    for _ in range(30):
+        measured = made.decision(down, measured)[:, -1, :, :6]
+        tool = xarm6.forward_kinematics(measured[0, 0])
+        heights.append(tool[2, 3])
+        tilts.append(np.hypot(tool[0, 2], tool[1, 2]))
+    assert heights[0] > 0.15
+    lowest = np.array(heights) - 0.03 * np.array(tilts)
+    assert lowest.min() == pytest.approx(floor, abs=0.002), "it gets to the floor and no further"
+    assert measured[0, 0, 0] > HOME[0] + 0.5, "and still moves sideways there"
+
+
+def test_a_target_above_the_floor_is_left_alone() -> None:
+    chosen = 0.2 * actions(3, 6)
+    np.testing.assert_array_equal(run(path(floor=0.05), chosen), run(path(floor=-1.0), chosen))

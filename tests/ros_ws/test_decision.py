@@ -27,7 +27,7 @@ def test_it_decides_what_the_training_environment_would(policy: Path, seen: Seen
     decider, onnx = Decider(str(policy), "u_shape", 100.0), OnnxPolicy(policy)
     decider.start(seen)
     observer = SceneObserver(cell.load(), blueprint.load("u_shape"))
-    path = ActionPath(onnx.contract.action, 1, 2, xarm6.jacobian)
+    path = ActionPath(onnx.contract.action, 1, 2, xarm6.tool_pose_and_jacobian)
     path.reset(seen.q[None], seen.opening[None])
     assignment = None
     for _ in range(2):
