@@ -31,6 +31,7 @@ class TrainConfig:
     Attributes:
         env: Gymnasium id.
         env_config: overrides of the environment's configuration.
+        engine: physics of the assembly environments, MuJoCo without it.
         architecture: of the actor.
         n_envs: environments side by side.
         n_steps: decisions of a rollout.
@@ -46,6 +47,7 @@ class TrainConfig:
 
     env: str
     env_config: dict[str, Any] = field(default_factory=dict)
+    engine: Literal["", "mujoco", "quasistatic"] = ""
     architecture: Literal["mlp", "attention"] = "mlp"
     n_envs: int = field(default=512, metadata={"range": (1, 65536)})
     n_steps: int = field(default=20, metadata={"range": (1, 4096)})
@@ -157,6 +159,9 @@ class _Progress(BaseCallback):
         self.curve.append(point)
         for key, value in point.items():
             self.logger.record(f"rollout/{key}", value)
+        ends = np.concatenate([f["outcome"] for f in finished])[whole]
+        for index, name in enumerate(self._env.env.outcomes):
+            self.logger.record(f"outcome/{name}", float((ends == index).mean()) if whole.any() else 0.0)
         self.bar.update(decisions - self.bar.n)
         self.bar.set_postfix(success=f"{self.success:.1%}", level=f"{point['level']:.2f}", std=f"{std:.2f}")
 
@@ -235,6 +240,7 @@ def build(config: TrainConfig, n_threads: int = 2) -> PPO:
     """Environment and learner of a configuration, untrained."""
     torch.set_num_threads(n_threads)
     kwargs: dict[str, Any] = {"config": config.env_config} if config.env_config else {}
+    kwargs |= {"engine": config.engine} if config.engine else {}
     env = gym.make_vec(
         f"horseshoe.sim:{config.env}",
         num_envs=config.n_envs,
