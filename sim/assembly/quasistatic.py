@@ -102,7 +102,7 @@ class QuasiStaticWorld:
             distance, angle = self.magnets.gaps(position, rotation)
             self.magnets.update(distance, angle, self._load.astype(np.float64), 0.0 * angle, dt=duration)
             self._latched[:] = self.magnets.latched
-            before, joints = self._block.copy(), self._q.copy()
+            blocks, joints = self._block.copy(), self._q.copy()
             wp.launch(
                 advance_chunk,
                 dim=self.n_envs,
@@ -115,6 +115,7 @@ class QuasiStaticWorld:
                     TICK,
                     self.cell.table.height,
                     _shared(self._latched, int),
+                    _shared(joints),
                     _shared(self._q),
                     _shared(self._filtered),
                     _shared(self._opening),
@@ -127,7 +128,7 @@ class QuasiStaticWorld:
                 ],
                 device="cpu",
             )
-            speed = [(self._q - joints) / duration, _velocity(before, self._block, duration)]
+            speed = [(self._q - joints) / duration, _velocity(blocks, self._block, duration)]
             self._speed = np.concatenate([s.reshape(self.n_envs, -1) for s in speed], axis=1)
             self.trace.append(self._pack())
 

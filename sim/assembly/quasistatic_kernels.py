@@ -20,6 +20,7 @@ ADVANCE = wp.constant(math.tan(mjcf.FINGER_TILT))  # of a closing finger along t
 PAD_LENGTH, PAD_THICKNESS = wp.constant(0.013), wp.constant(0.006)  # half, along tool x and y [m]
 SQUEEZE = wp.constant(0.002)  # a command this much tighter than a block holds it [m]
 GRIP_DEPTH = wp.constant(0.022)  # of the pads over a block that they can hold [m]
+JAM = wp.constant(0.25)  # misalignment at which friction keeps the pads from closing on a block [rad]
 GIVE, GIVE_ANGLE = wp.constant(0.006), wp.constant(0.14)  # of two arms pulling at one structure before a latch opens
 STIFFNESS = wp.constant(15000.0)  # of an arm that is in the way [N/m]
 PRESS = wp.constant(25.0)  # of a finger that lands on a block [N]
@@ -236,6 +237,7 @@ def advance_chunk(
     tick: float,
     table: float,
     latched: wp.array2d(dtype=int),
+    before: wp.array3d(dtype=float),  # joints at the start
     q: wp.array3d(dtype=float),
     filtered: wp.array3d(dtype=float),
     opening: wp.array2d(dtype=float),
@@ -350,6 +352,8 @@ def advance_chunk(
                     if hit.depth > 0.0:
                         if hit.depth > top - tip + 0.003:
                             contact[env, 1 + r] = wp.max(contact[env, 1 + r], PRESS)
+                            for j in range(6):  # it stands on the block and goes no further
+                                q[env, r, j] = before[env, r, j]
                         elif stuck:
                             contact[env, 0] = wp.max(contact[env, 0], hit.depth * STIFFNESS)
                         else:
@@ -369,8 +373,8 @@ def advance_chunk(
             error = wp.asin(wp.clamp((axis[0] * y[1] - axis[1] * y[0]) * wp.sign(c), -1.0, 1.0))
             extent = width * wp.abs(c) + length * wp.abs(wp.sin(error))
             if opening[env, r] < 2.0 * extent + 0.001:
-                if not stuck:  # the pads turn and centre it
-                    align = wp.clamp(error, -0.25, 0.25)
+                if not stuck and wp.abs(error) < JAM:  # the pads turn and centre it
+                    align = wp.clamp(error, -0.05, 0.05)
                     centre = wp.transform_get_translation(block[env, b])
                     sideways = wp.vec2(y[0], y[1]) * (-local[1])
                     if b != 0 and pair_of(env, b, latched, accepted) < 0:
@@ -379,7 +383,7 @@ def advance_chunk(
                         extent = width * wp.abs(wp.cos(error)) + length * wp.abs(wp.sin(error))
                 opening[env, r] = wp.max(opening[env, r], 2.0 * extent)
                 squeezed = target[env, ticks - 1, r, 6] < 2.0 * width - SQUEEZE
-                if squeezed and wp.abs(error) < 0.1 and holder(env, b, held) < 0:
+                if squeezed and wp.abs(error) < JAM and holder(env, b, held) < 0:
                     held[env, r] = b
                     opening[env, r] = 2.0 * width
                     grip[env, r] = wp.transform_inverse(pose) * block[env, b]
