@@ -22,7 +22,7 @@ PUSH_ENV = "horseshoe/CoopPush-v0"
 @click.option("--architecture", type=click.Choice(["mlp", "attention"]), help="Of the actor.")
 @click.option("--decisions", type=int, help="How many decisions (of a whole cell) to train for.")
 @click.option(
-    "--from", "initial", type=click.Path(exists=True, path_type=Path), help="Checkpoint to start a new run from."
+    "--from", "initial", type=click.Path(exists=True, path_type=Path), help="Checkpoint that a new run goes on from."
 )
 @click.option("--threads", type=int, default=2, show_default=True, help="Cores to use.")
 def train(

@@ -36,6 +36,7 @@ class TrainConfig:
         n_envs: environments side by side.
         n_steps: decisions of a rollout.
         decisions: how many environment decisions to train for.
+        warm_up: how many of them are taken in the quasi-static world first.
         seed: of everything.
         gamma: discount a decision.
         kl: update size the step size is adapted to.
@@ -52,6 +53,7 @@ class TrainConfig:
     n_envs: int = field(default=512, metadata={"range": (1, 65536)})
     n_steps: int = field(default=20, metadata={"range": (1, 4096)})
     decisions: int = field(default=8_000_000, metadata={"range": (1, 10**10)})
+    warm_up: int = field(default=0, metadata={"range": (0, 10**10)})
     seed: int = 0
     gamma: float = field(default=0.95, metadata={"range": (0.5, 0.9999)})
     gae_lambda: float = field(default=0.92, metadata={"range": (0.0, 1.0)})
@@ -217,7 +219,8 @@ def load_policy(model: PPO, file: Path) -> None:
     model.policy.load_state_dict(state)
 
 
-def _restore(model: PPO, file: Path) -> dict[str, Any]:
+def _restore(model: PPO, file: Path, world: bool = True) -> dict[str, Any]:
+    """Take everything a checkpoint holds; with `world` False all but the episodes it was in the middle of."""
     env: Any = model.env
     arrays, state = load_file(file), read_state(file)
     load_policy(model, file)
@@ -227,10 +230,12 @@ def _restore(model: PPO, file: Path) -> dict[str, Any]:
             _, index, name = key.split(".")
             slots["state"].setdefault(int(index), {})[name] = torch.from_numpy(value.copy())
     model.policy.optimizer.load_state_dict(slots)
+    model.num_timesteps, model._n_updates = state["timesteps"], state["n_updates"]
+    if not world:
+        return state
     env.env.restore({k.removeprefix("env."): v for k, v in arrays.items() if k.startswith("env.")})
     model._last_obs = arrays["last_obs"]
     model._last_episode_starts = arrays["last_starts"].astype(bool)
-    model.num_timesteps, model._n_updates = state["timesteps"], state["n_updates"]
     torch.set_rng_state(torch.from_numpy(arrays["torch_rng"]))
     np.random.set_state(("MT19937", arrays["numpy_rng"], arrays["numpy_rng_position"].item(), 0, 0.0))  # noqa: NPY002
     return state
@@ -285,7 +290,7 @@ def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_thre
     Args:
         config: settings; they must be those of the checkpoint, `decisions` aside.
         folder: run folder for `train.yaml`, checkpoint and TensorBoard events.
-        initial: a checkpoint whose weights to start a new run from.
+        initial: a checkpoint that a new run goes on from, in a world of its own.
         n_threads: physics threads.
 
     Raises:
@@ -303,13 +308,17 @@ def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_thre
                     f"{recorded}: {f.name} is {getattr(before, f.name)!r} there, {getattr(config, f.name)!r} here; "
                     "give another --run folder or the same settings"
                 )
+    checkpoint, started = folder / "checkpoint.safetensors", {}
+    if config.warm_up and initial is None and not checkpoint.exists():
+        first = dataclasses.replace(config, engine="quasistatic", decisions=config.warm_up, warm_up=0)
+        train(first, folder / "warm_up", n_threads=n_threads)
+        initial = folder / "warm_up" / checkpoint.name
     configuration.save_yaml(config, recorded)
     model = build(config, n_threads)
-    checkpoint, started = folder / "checkpoint.safetensors", {}
     if checkpoint.exists():
         started = _restore(model, checkpoint)
     elif initial is not None:
-        load_policy(model, initial)
+        started = _restore(model, initial, world=False)
     model.set_logger(configure(str(folder), ["tensorboard"]))
     progress = _Progress(config, folder, started)
     agents: Any = model.env

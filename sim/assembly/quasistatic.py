@@ -1,8 +1,8 @@
 """The quasi-static world: the same cell without dynamics, several times faster; where a policy starts to learn.
 
 Arms follow their targets through the lag of their servos; a gripper that closes on a block carries it; blocks lie where
-they are until a finger or a held block pushes them, and then move as far as they must. Magnets capture as everywhere
-but do not pull from afar. It is no judge of a policy: it knows no force, no slip and no bounce.
+they are until a finger or a held block pushes them, and then move as far as they must. Magnets do not pull but
+capture from as far as they would. It is no judge of a policy: it knows no force, no slip and no bounce.
 """
 
 from typing import Any
@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 SERVO = 0.025  # time constant of a joint behind its lag filter [s]
+PULL = 2 / 3  # magnets within 9 mm and 22 degrees overcome the table's friction: they join as if within 6 mm and 15
 
 
 class QuasiStaticWorld:
@@ -100,7 +101,8 @@ class QuasiStaticWorld:
             duration = part.shape[1] * TICK
             position, rotation = self._block[..., :3].astype(np.float64), self._rotations()
             distance, angle = self.magnets.gaps(position, rotation)
-            self.magnets.update(distance, angle, self._load.astype(np.float64), 0.0 * angle, dt=duration)
+            load = self._load.astype(np.float64)
+            self.magnets.update(PULL * distance, PULL * angle, load, 0.0 * load, dt=duration)
             self._latched[:] = self.magnets.latched
             blocks, joints = self._block.copy(), self._q.copy()
             wp.launch(

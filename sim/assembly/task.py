@@ -34,6 +34,8 @@ class RewardScales:
     place: float = 7.0
     fit: float = 2.0
     connected: float = 15.5  # more than all the terms above together, which it replaces
+    partner: float = 6.0
+    release: float = 2.0
     team: float = 1.0
     action: float = -0.03
     arm_contact: float = -0.5
@@ -135,6 +137,8 @@ class Task:
         connected = serves & done[rows, bp.pairs[pair, 0]]
         whole = done.all(1)
         free = serves & ~connected
+        place = (0.3 + 0.7 * self.held) * near
+        other = np.roll(np.arange(arms), 1)
         terms = {
             # Two scales: the first pulls from across the table, the second at the block.
             "reach": (0.6 * (1 - np.tanh(2 * distance)) + 0.4 * np.exp(-distance / 0.05)) * free,
@@ -142,9 +146,13 @@ class Task:
             "parallel": along**2 * free,
             "ready": (at_block * (1 + closed) + (1 - at_block) * wide) * free,
             "held": 1.0 * self.held * free,
-            "place": (0.3 + 0.7 * self.held) * near * free,
+            "place": place * free,
             "fit": self.held * np.exp(-error / 0.03) * np.exp(-turn / 0.3) * free,
             "connected": 1.0 * connected,
+            # Whoever is connected holds the structure, and gains by how close the other one's goal is: it brings it.
+            "partner": connected * np.where(connected, 1.0, place * serves)[:, other],
+            # Two arms that go on holding one structure tear at it.
+            "release": connected * np.clip((state.opening - size[..., 0]) / 0.03, 0, 1),
             "team": np.repeat(1.0 * whole[:, None], arms, 1),
             "action": (action**2).mean(-1),
             "arm_contact": np.repeat(np.minimum(state.arm_contact / 20.0, 1.0)[:, None], arms, 1),

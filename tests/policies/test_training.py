@@ -87,6 +87,16 @@ def test_a_training_that_was_killed_ends_as_one_that_was_not(
     assert without_clock(run) == without_clock(tmp_path)
 
 
+def test_a_warm_up_in_the_quasi_static_world_goes_on_in_mujoco(tmp_path: Path) -> None:
+    pytest.importorskip("warp")
+    ppo.train(dataclasses.replace(TINY, decisions=64, warm_up=32), tmp_path, n_threads=1)
+    first, whole = (ppo.read_state(f / "checkpoint.safetensors") for f in (tmp_path / "warm_up", tmp_path))
+    assert configuration.load(ppo.TrainConfig, tmp_path / "warm_up" / "train.yaml").engine == "quasistatic"
+    assert (first["timesteps"], whole["timesteps"]) == (64, 128), "two arms"
+    assert whole["curve"][: len(first["curve"])] == first["curve"]
+    assert [p["decisions"] for p in whole["curve"]] == sorted({p["decisions"] for p in whole["curve"]})
+
+
 def test_another_seed_trains_another_policy(run: Path, tmp_path: Path) -> None:
     ppo.train(dataclasses.replace(TINY, seed=4, decisions=32), tmp_path, n_threads=1)
     a, b = (load_file(f / "checkpoint.safetensors")["policy.action_net.weight"] for f in (run, tmp_path))
