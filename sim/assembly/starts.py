@@ -31,9 +31,9 @@ class StartConfig:
         yaw: half-range of the socket block's yaw [rad].
         spread: half-angle of the fan in front of an arm that blocks lie in [rad].
         block_yaw: half-range of the other blocks' yaw from the joined orientation [rad].
-        above, holding, joining: probability that an arm starts above its block, holding it, or holding it near its
-            place (curriculum; all zero is the whole task).
-        assisted: probability that an episode is drawn with the three probabilities above at all.
+        above, holding, joining, joined: probability that an arm starts above its block, holding it, holding it near its
+            place, or about it in its place (curriculum; all zero is the whole task).
+        assisted: probability that an episode is drawn with the four probabilities above at all.
         assisted_horizon: length of such an episode [s]; short, so that easy states make up much of the experience.
     """
 
@@ -45,6 +45,7 @@ class StartConfig:
     above: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     holding: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     joining: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
+    joined: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     assisted: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     assisted_horizon: float = field(default=4.0, metadata={"range": (0.2, 120.0)})
 
@@ -146,10 +147,10 @@ class StartSampler:
         kind = rng.random((n, arms))
         for r in range(arms):
             serves = assisted & (assignment.pair[:, r] >= 0)
-            above = serves & (kind[:, r] < config.above)
-            holding = serves & ~above & (kind[:, r] < config.above + config.holding)
-            joining = serves & ~above & ~holding & (kind[:, r] < config.above + config.holding + config.joining)
-            for mask, how in ((above, "above"), (holding, "holding"), (joining, "joining")):
+            end = 0.0
+            for how in ("above", "holding", "joining", "joined"):
+                start, end = end, end + getattr(config, how)
+                mask = serves & (start <= kind[:, r]) & (kind[:, r] < end)
                 self._help(rng, mask, how, r, q, opening, command, position, quaternion, assignment)
         ok &= self._apart(q, position, quaternion)
         return Starts(q, opening, command, position, quaternion, ~assisted), ok
@@ -233,17 +234,18 @@ class StartSampler:
         pair = assignment.pair[index, r]
         block = bp.magnet_block[bp.pairs[pair, 2]]
         centre, turn = position[index, block].copy(), quaternion[index, block].copy()
-        if how == "joining":
+        if how in ("joining", "joined"):
             socket = bp.magnet_block[bp.pairs[pair, 1]]
             base = matrices(quaternion[index, socket])
             outward = bp.magnet_axis[bp.pairs[pair, 1]]
-            away = bp.goal_position[pair] + outward * rng.uniform(0.02, 0.08, (len(index), 1))
-            sideways = rng.uniform(-0.03, 0.03, (len(index), 3)) * [1, 1, 0]
+            gap = (0.02, 0.08) if how == "joining" else (0.0025, 0.004)
+            away = bp.goal_position[pair] + outward * rng.uniform(*gap, (len(index), 1))
+            sideways = rng.uniform(-0.03, 0.03, (len(index), 3)) * [1, 1, 0] * (how == "joining")
             centre = position[index, socket] + (base @ (away + sideways)[..., None])[..., 0]
             joined = Rotation.from_matrix(base @ bp.goal_rotation[pair])
-            wobble = Rotation.from_euler("z", rng.uniform(-0.4, 0.4, (len(index), 1)))
+            wobble = Rotation.from_euler("z", rng.uniform(-0.4, 0.4, (len(index), 1)) * (how == "joining"))
             turn = (wobble * joined).as_quat(scalar_first=True)
-        if how != "above":
+        if how in ("holding", "joining"):
             centre[:, 2] += np.where(rng.random(len(index)) < 0.5, 0.0, rng.uniform(0.0, 0.1, len(index)))
         base_pose = np.linalg.inv(self.cell.base_poses[r])
         lift = GRASP_HEIGHT + (
@@ -265,6 +267,9 @@ class StartSampler:
             position[index, block[reached]], quaternion[index, block[reached]] = centre[reached], turn[reached]
             opening[index, r] = np.array([b.size[0] for b in bp.blocks])[block[reached]] + 0.001
             command[index, r] = opening[index, r] - 0.02
+        if how == "joined":  # the hand holds it or has just let go
+            let_go = index[rng.random(len(index)) < 0.5]
+            opening[let_go, r] = command[let_go, r] = 0.07
 
     def _apart(self, q: Array, position: Array, quaternion: Array) -> Mask:
         """Where tools are apart and blocks do not overlap, shape (n,)."""

@@ -35,7 +35,8 @@ class RewardScales:
     fit: float = 2.0
     connected: float = 15.5  # more than all the terms above together, which it replaces
     partner: float = 6.0
-    release: float = 2.0
+    release: float = 8.0
+    lift: float = -4.0
     team: float = 1.0
     action: float = -0.03
     arm_contact: float = -0.5
@@ -139,6 +140,9 @@ class Task:
         free = serves & ~connected
         place = (0.3 + 0.7 * self.held) * near
         other = np.roll(np.arange(arms), 1)
+        base = scene.rotation[:, 0]
+        height = state.position[:, 0, 2] - observer.cell.table.height - bp.blocks[0].size[2] / 2
+        lifted = (np.maximum(height - 0.003, 0.0) + 0.1 * np.hypot(base[:, 0, 2], base[:, 1, 2])) / 0.04
         terms = {
             # Two scales: the first pulls from across the table, the second at the block.
             "reach": (0.6 * (1 - np.tanh(2 * distance)) + 0.4 * np.exp(-distance / 0.05)) * free,
@@ -151,8 +155,11 @@ class Task:
             "connected": 1.0 * connected,
             # Whoever is connected holds the structure, and gains by how close the other one's goal is: it brings it.
             "partner": connected * np.where(connected, 1.0, place * serves)[:, other],
-            # Two arms that go on holding one structure tear at it.
-            "release": connected * np.clip((state.opening - size[..., 0]) / 0.03, 0, 1),
+            # Two arms that go on holding one structure tear at it. What is commanded counts: a hand that is far from
+            # opening has to learn the direction first.
+            "release": connected * np.clip(target[..., 6] / 0.06, 0, 1),
+            # What is joined stays flat on the table, where the other arm can join to it.
+            "lift": connected * np.minimum(lifted, 1.0)[:, None],
             "team": np.repeat(1.0 * whole[:, None], arms, 1),
             "action": (action**2).mean(-1),
             "arm_contact": np.repeat(np.minimum(state.arm_contact / 20.0, 1.0)[:, None], arms, 1),
