@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
 from numpy.typing import NDArray
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -35,6 +36,7 @@ EVENT = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # States that whoever comes later must know too.
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
+STOP_PATIENCE = Duration(seconds=1)  # for everybody to have heard a stop
 WORLD = "world"  # frame of everything that is not a joint (REP-103; config/cell.yaml says where it is)
 ARMS = ("left", "right")
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR

@@ -19,7 +19,7 @@ from std_msgs.msg import Float64, Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
 from horseshoe.errors import HorseshoeError
-from horseshoe.ros_ws.base_node import ARMS, EVENT, LATCHED, OK, RECORD, diagnostics, parameter, run
+from horseshoe.ros_ws.base_node import ARMS, EVENT, LATCHED, OK, RECORD, STOP_PATIENCE, diagnostics, parameter, run
 
 TOPICS: dict[str, tuple[Any, Any]] = {
     "/block_poses": (PoseArray, RECORD),
@@ -92,13 +92,16 @@ class RecorderNode(Node):
             self._end(f"only {free:.0f} MB left on the disk of {self.folder} (limit {self._min_free:.0f} MB)")
 
     def _end(self, why: str) -> None:
-        self.get_logger().error(f"recorder: {why}; the arms are stopped")
         self._stop.publish(String(data=f"recorder: {why}"))
         self.exit_code = 1
+        bag = ""
         try:
             self.close()
         except OSError as error:
-            self.get_logger().error(f"recorder: the bag has no index ({error.strerror}); `mcap recover` repairs it")
+            bag = f"; the bag has no index ({error.strerror}), `mcap recover` repairs it"
+        # The process ends next, and what it has not delivered by then is lost.
+        self._stop.wait_for_all_acked(STOP_PATIENCE)
+        self.get_logger().error(f"recorder: {why}; the arms are stopped{bag}")
 
 
 def main() -> int:
