@@ -53,9 +53,11 @@ def write_policy(
     return linear.write(folder, weights, bias, written, **changes)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def domain() -> int:
-    """A ROS domain and a pair of loopback addresses that no other run on this machine uses."""
+    """A ROS domain and a pair of loopback addresses that no other run on this machine uses, nor the last test: its
+    nodes may still be announced, and a service that two announce is not ready.
+    """
     return random.SystemRandom().randrange(1, 100)
 
 

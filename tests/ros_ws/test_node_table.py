@@ -61,3 +61,13 @@ def test_parameters_reach_a_node_with_the_types_they_have(policy: Path) -> None:
         file = spec.save_parameters()
         assert yaml.safe_load(file.read_text()) == {"/**": {"ros__parameters": spec.parameters}}
         file.unlink()
+
+
+def test_patience_lets_only_simulated_arms_stray_further(policy: Path) -> None:
+    def guard(*arguments: str) -> dict[str, object]:
+        table = node_table.nodes(node_table.parse([f"policy:={policy}", *arguments]))
+        return {spec.full_name: spec for spec in table}["/guard"].parameters
+
+    assert guard("patience:=100")["tracking_error"] == 1.0
+    assert "tracking_error" not in guard()
+    assert "tracking_error" not in guard("patience:=100", "robot:=real", "left_ip:=10.0.0.1", "right_ip:=10.0.0.2")

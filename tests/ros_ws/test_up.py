@@ -137,8 +137,8 @@ def test_a_record_that_cannot_be_written_stops_the_arms(
     code, said = finish(process, nodes)
     assert code == 1, said
     written = (tmp_path / "log" / "recorder.log").read_text()
-    failure = next(line for line in written.splitlines() if "cannot write to" in line)
-    assert "the arms are stopped" in failure
+    failure = next((line for line in written.splitlines() if "cannot write to" in line), "")
+    assert "the arms are stopped" in failure, said + logs(tmp_path / "log")
     assert "recorder: cannot write to" in said  # whether the arms' operator or the recorder ends first
     full = (tmp_path / "bag" / "bag.mcap").stat().st_mtime  # when it took the last byte
     when = full - time.time() + time.monotonic()
