@@ -37,6 +37,7 @@ from horseshoe.ros_ws.base_node import (
     OK,
     RECORD,
     STREAM,
+    Inbox,
     diagnostics,
     joint_names,
     joint_state,
@@ -117,7 +118,7 @@ class ArmNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
         self.create_subscription(JointTrajectory, "command", self._on_command, STREAM)
         self.create_subscription(String, "/stop", lambda m: self.driver.stop(m.data or "stopped over /stop"), RECORD)
-        self.create_subscription(Header, "/guard/heartbeat", self._on_heartbeat, STREAM)
+        self._heartbeat = Inbox(self, Header, "/guard/heartbeat")
         for name, act in (
             ("enable", self._enable),
             ("clear", self._clear),
@@ -279,9 +280,6 @@ class ArmNode(LifecycleNode):
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
-    def _on_heartbeat(self, _: Header) -> None:
-        self._guard_seen = time.monotonic()
-
     def _on_command(self, message: JointTrajectory) -> None:
         age = time.time() - seconds(message.header.stamp)
         if self.driver.snapshot().phase is not Phase.STREAMING:
@@ -314,6 +312,8 @@ class ArmNode(LifecycleNode):
         last, told, tick, start = 0.0, None, 0, time.monotonic()
         while self._alive:
             arm = self.driver.snapshot()
+            if self._heartbeat.newest() is not None:
+                self._guard_seen = time.monotonic()
             if arm.time != last:
                 last, when = arm.time, system_time(arm.time)
                 self._measured.publish(joint_state(self.arm, when, arm.joints, arm.velocities, arm.opening))
@@ -366,7 +366,7 @@ class ArmNode(LifecycleNode):
 
 def main() -> int:
     """Entry point."""
-    return run(ArmNode)
+    return run(ArmNode, prompt=True)
 
 
 if __name__ == "__main__":
