@@ -8,6 +8,8 @@ controllers:
 - driver: driver and SDK, one process per arm, one process per controller;
 - bare SDK: the same without the driver: what any script would do.
 
+All processes have real-time priority, if the system allows it; the table says so.
+
 "age" is the time from sending a servo target to its execution by the controller. CPU is in per cent of one core.
 """
 
@@ -28,6 +30,7 @@ from horseshoe import contract as contracts
 from horseshoe.configuration import write_atomically
 from horseshoe.errors import HorseshoeError
 from horseshoe.hardware.emulator import cannot_bind
+from horseshoe.hardware.priority import be_prompt
 from horseshoe.policies import linear, runtime
 from horseshoe.ros_ws import node_table
 from horseshoe.ros_ws.supervisor import Supervisor
@@ -51,11 +54,12 @@ def emulate(host: str, pipe: Connection) -> None:
     """A controller in a process of its own; answers "read" with the targets it executed since the last time."""
     from horseshoe.hardware.emulator import Controller, ControllerServer, KinematicArm
 
+    priority = be_prompt()
     controller = Controller(KinematicArm(HOME))
     executed: list[tuple[float, np.ndarray]] = []
     controller.on_execute = lambda q: executed.append((time.monotonic(), q))
     with ControllerServer(controller, host):
-        pipe.send("ready")
+        pipe.send(priority)
         cpu = time.process_time()
         while pipe.recv() == "read":
             rows, executed[:] = list(executed), []
@@ -70,6 +74,7 @@ def drive(host: str, rate: float, seconds: float, pipe: Connection) -> None:
     from horseshoe.hardware.arm_settings import ArmSettings
     from horseshoe.hardware.limits import ServoLimits
 
+    priority = be_prompt()
     driver = ArmDriver(
         ArmSettings(
             "bench",
@@ -86,7 +91,7 @@ def drive(host: str, rate: float, seconds: float, pipe: Connection) -> None:
     driver.prepare()
     driver.move_to(HOME, speed=2.0)
     driver.start()
-    pipe.send("ready")
+    pipe.send(priority)
     pipe.recv()
     first, late, cpu, begin = driver.log.ticks, driver.log.late, time.process_time(), time.monotonic()
     step = 0
@@ -105,6 +110,7 @@ def stream_bare(host: str, rate: float, seconds: float, pipe: Connection) -> Non
     """Stream with nothing but the SDK: what any script would do."""
     from xarm.wrapper import XArmAPI
 
+    priority = be_prompt()
     api = XArmAPI(host, is_radian=True, forbid_uds=True)
     api.clean_error()
     api.motion_enable(True)
@@ -113,7 +119,7 @@ def stream_bare(host: str, rate: float, seconds: float, pipe: Connection) -> Non
         api.set_state(0)
         if mode == 0:
             api.set_servo_angle(angle=HOME.tolist(), speed=2.0, mvacc=5.0, wait=True)
-    pipe.send("ready")
+    pipe.send(priority)
     pipe.recv()
     times, sent, late, cpu, begin = [], [], 0, time.process_time(), time.monotonic()
     tick = 0
@@ -256,17 +262,18 @@ def cpu_of(graph: Supervisor) -> dict[str, float]:
 # --- all cases --------------------------------------------------------------------------------------------------------
 
 
-def measure_without_ros(rate: float, seconds: float) -> dict[str, Any]:
-    """Driver and bare SDK with the same two controllers; numbers by case and arm."""
+def measure_without_ros(rate: float, seconds: float) -> tuple[dict[str, Any], str]:
+    """Driver and bare SDK with the same two controllers; numbers by case and arm, and what priority they had."""
     context = multiprocessing.get_context("spawn")
     children: list[BaseProcess] = []
+    priorities: set[str] = set()
 
     def child(work: Any, *arguments: Any) -> Connection:
         ours, theirs = context.Pipe()
         children.append(context.Process(target=work, args=(*arguments, theirs), daemon=True))
         children[-1].start()
         theirs.close()
-        assert ours.recv() == "ready"
+        priorities.add(ours.recv())
         return ours
 
     cases: dict[str, Any] = {}
@@ -294,7 +301,7 @@ def measure_without_ros(rate: float, seconds: float) -> dict[str, Any]:
             process.join(3.0)
             if process.is_alive():
                 process.terminate()
-    return cases
+    return cases, ", ".join(priorities)
 
 
 def run(seconds: float, rate: float, graph: bool, json_file: Path | None) -> dict[str, Any]:
@@ -306,7 +313,8 @@ def run(seconds: float, rate: float, graph: bool, json_file: Path | None) -> dic
     if graph:
         result["graph"] = measure_graph(rate, seconds)
         result["cases"][GRAPH] = result["graph"].pop("arms")
-    result["cases"] |= measure_without_ros(rate, seconds)
+    cases, result["priority"] = measure_without_ros(rate, seconds)
+    result["cases"] |= cases
     result["load_average"] = os.getloadavg()
     _print(result)
     if json_file is not None:
@@ -318,7 +326,7 @@ def run(seconds: float, rate: float, graph: bool, json_file: Path | None) -> dic
 def _print(result: dict[str, Any]) -> None:
     columns = [(case, arm) for case, rows in result["cases"].items() for arm in rows]
     print(f"{result['seconds']:.0f} s at {result['target_rate_hz']:.0f} Hz, {result['cpus']} CPUs, ", end="")
-    print(f"load average {result['load_average'][0]:.1f}")
+    print(f"load average {result['load_average'][0]:.1f}, {result['priority']}")
     print(f"{'':30s}" + "".join(f"{f'{case} {arm}':>16s}" for case, arm in columns))
     for name in dict.fromkeys(n for rows in result["cases"].values() for row in rows.values() for n in row):
         cells = [result["cases"][case][arm].get(name, np.nan) for case, arm in columns]

@@ -3,14 +3,16 @@
     python benchmarks/graph_success.py                                  # both engines, 100 episodes each
     python benchmarks/graph_success.py --engine pybullet --episodes 20 --out runs/graph_success
 
-Episodes run in real time, about half a minute each with going home and laying out. Every outcome is kept as it comes:
-the same command goes on where it stopped. A fault (a stop by the guard, a node that died) counts as a failed episode,
-and the graph is started anew. "simulation" is one process without a clock: the same scenes, physics, camera and action
-path, but no ROS, SDK and controller between policy and world, and none of their delays.
+Episodes run in real time, since SDK and firmware have clocks of their own: at most the horizon of the task and about
+four seconds to go home and lay out, and about ten to start the graph, every 25 episodes and after a fault. Every
+outcome is kept as it comes: the same command goes on where it stopped. A fault (a stop by the guard, a node that died)
+counts as a failed episode, and the graph is started anew. "simulation" is one process without a clock: the same scenes,
+physics, camera and action path, but no ROS, SDK and controller between policy and world, and none of their delays.
 """
 
 import argparse
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from tqdm import tqdm
 
 from horseshoe import contract as contracts
 from horseshoe.configuration import write_atomically
+from horseshoe.errors import HorseshoeError
 from horseshoe.policies import runtime
 from horseshoe.ros_ws import episodes as graph
 from horseshoe.ros_ws.decision import Decider, Seen
@@ -117,4 +120,7 @@ def print_table(cases: dict[str, dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HorseshoeError as error:
+        sys.exit(str(error))

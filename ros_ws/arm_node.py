@@ -8,6 +8,7 @@ configure connects and prepares, activate holds the measured position and then f
 """
 
 import contextlib
+import math
 import sys
 import threading
 import time
@@ -36,6 +37,7 @@ from horseshoe.ros_ws.base_node import (
     OK,
     RECORD,
     STREAM,
+    Inbox,
     diagnostics,
     joint_names,
     joint_state,
@@ -48,6 +50,7 @@ from horseshoe.ros_ws.base_node import (
 HOME = [0.0, -0.35, -0.9, 0.0, 1.25, 0.0]  # tool down, 25 cm above the table [rad]
 WIGGLE, WIGGLE_TIME, WIGGLE_PERIOD = 0.06, 2.4, 0.8  # [rad] of the last joint, [s], [s]
 WIGGLE_SAMPLES = 150  # measurements that are needed to tell the delay
+NO_GUARD = "no guard was heard yet"
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -98,7 +101,8 @@ class ArmNode(LifecycleNode):
         )
         self._timing = parameter(self, "timing", "", "Folder for the timing of servo ticks, at the end; empty: none.")
         self.driver = make_driver(self.settings)
-        self._names, self._phase_told, self._guard_seen = joint_names(self.arm), "", 0.0
+        self._names, self._phase_told = joint_names(self.arm), ""
+        self._guard_seen = -math.inf  # a clock near zero is no proof of a guard: a computer may have just started
         self._active = False
         # Where the arm waits after a measurement; refreshed until a command comes, so that the watchdog keeps quiet.
         self._hold: np.ndarray | None = None
@@ -114,7 +118,7 @@ class ArmNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
         self.create_subscription(JointTrajectory, "command", self._on_command, STREAM)
         self.create_subscription(String, "/stop", lambda m: self.driver.stop(m.data or "stopped over /stop"), RECORD)
-        self.create_subscription(Header, "/guard/heartbeat", self._on_heartbeat, STREAM)
+        self._heartbeat = Inbox(self, Header, "/guard/heartbeat")
         for name, act in (
             ("enable", self._enable),
             ("clear", self._clear),
@@ -276,9 +280,6 @@ class ArmNode(LifecycleNode):
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
-    def _on_heartbeat(self, _: Header) -> None:
-        self._guard_seen = time.monotonic()
-
     def _on_command(self, message: JointTrajectory) -> None:
         age = time.time() - seconds(message.header.stamp)
         if self.driver.snapshot().phase is not Phase.STREAMING:
@@ -311,15 +312,18 @@ class ArmNode(LifecycleNode):
         last, told, tick, start = 0.0, None, 0, time.monotonic()
         while self._alive:
             arm = self.driver.snapshot()
+            if self._heartbeat.newest() is not None:
+                self._guard_seen = time.monotonic()
             if arm.time != last:
                 last, when = arm.time, system_time(arm.time)
                 self._measured.publish(joint_state(self.arm, when, arm.joints, arm.velocities, arm.opening))
                 if arm.phase in (Phase.STREAMING, Phase.STOPPING):
                     self._sent.publish(joint_state(self.arm, time.time(), arm.sent, np.zeros(6), None))
-            if (arm.phase, arm.fault) != told:
-                told = (arm.phase, arm.fault)
-                fault = arm.fault and not self._released
-                self._tell(f"{arm.phase.value}: {arm.fault}" if fault else arm.phase.value)
+            alone = bool(arm.phase is Phase.IDLE and self.guard_timeout and self._guard_seen == -math.inf)
+            if (arm.phase, arm.fault, alone) != told:
+                told = (arm.phase, arm.fault, alone)
+                why = arm.fault if arm.fault and not self._released else NO_GUARD if alone else ""
+                self._tell(f"{arm.phase.value}: {why}" if why else arm.phase.value)
                 self._diagnose(arm)
             if arm.phase is Phase.STREAMING:
                 silence = time.monotonic() - self._guard_seen
@@ -362,7 +366,7 @@ class ArmNode(LifecycleNode):
 
 def main() -> int:
     """Entry point."""
-    return run(ArmNode)
+    return run(ArmNode, prompt=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import click
 
 from horseshoe.errors import HorseshoeError
 from horseshoe.ros_ws import node_table, push_table
-from horseshoe.ros_ws.supervisor import INTERRUPTED, Supervisor
+from horseshoe.ros_ws.supervisor import INTERRUPTED, Supervisor, last_words
 
 SYSTEMS: dict[str, Any] = {"bimanual_assembly": node_table, "cooperative_push": push_table}
 ENDS = {0: "", 1: "stopped by a fault", 2: "refused", INTERRUPTED: "interrupted"}
@@ -57,10 +57,10 @@ def up(system: str, arguments: tuple[str, ...], log: Path | None, show: bool) ->
     if name == "/operator" or not name:
         text = ENDS.get(code, f"the operator node ended with {code}")
     else:
-        text, code = (
-            f"{name} ended unexpectedly ({_how(code)}); see {folder}/{name.strip('/').replace('/', '_')}.log",
-            1,
-        )
+        log = folder / f"{name.strip('/').replace('/', '_')}.log"
+        # Whoever ended by itself said why; whoever was killed did not.
+        why = f": {last_words(log)}" if code > 0 else ""
+        text, code = f"{name} ended unexpectedly ({_how(code)}){why}; see {log}", 1
     # The operator ends first on purpose; a node that does not end well when asked to is worth a word.
     for node, each in codes.items():
         if each not in (0, -signal.SIGINT) and node not in (name, "/operator"):  # -SIGINT: asked to end while starting

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from horseshoe.errors import HorseshoeError
 from horseshoe.ros_ws import node_table
-from horseshoe.ros_ws.supervisor import Supervisor
+from horseshoe.ros_ws.supervisor import Supervisor, last_words
 
 RESULTS = "results.jsonl"
 REFUSED = 2  # exit code of the operator node
@@ -132,8 +132,5 @@ def _text(file: Path) -> str:
 
 def _last_words(log: Path) -> str:
     """The last line of the node that said most about the end."""
-    for name in ("operator", "world"):
-        lines = [line.strip() for line in _text(log / f"{name}.log").splitlines() if line.strip()]
-        if lines:
-            return lines[-1].rpartition("]: ")[2]
-    return "no node said anything."
+    said = (last_words(log / f"{name}.log") for name in ("operator", "world"))
+    return next(filter(None, said), "no node said anything.")

@@ -21,8 +21,8 @@ from horseshoe.ros_ws.base_node import (
     EVENT,
     LATCHED,
     OK,
-    STREAM,
     WORLD,
+    Inbox,
     diagnostics,
     parameter,
     run,
@@ -55,13 +55,12 @@ class GuardNode(Node):
         self._sent: dict[str, JointState] = {}
         self._state: dict[str, str] = {}
         self.fault = ""
+        self._inboxes = [
+            (known, arm, Inbox(self, JointState, f"/{arm}/{topic}"))
+            for arm in ARMS
+            for known, topic in ((self._measured, "joint_states"), (self._sent, "sent_joint_states"))
+        ]
         for arm in ARMS:
-            self.create_subscription(
-                JointState, f"/{arm}/joint_states", lambda m, a=arm: self._measured.update({a: m}), STREAM
-            )
-            self.create_subscription(
-                JointState, f"/{arm}/sent_joint_states", lambda m, a=arm: self._sent.update({a: m}), STREAM
-            )
             self.create_subscription(String, f"/{arm}/state", lambda m, a=arm: self._on_state(a, m.data), LATCHED)
         self._stop = self.create_publisher(String, "/stop", EVENT)
         self._heartbeat = self.create_publisher(Header, "~/heartbeat", EVENT)
@@ -72,15 +71,22 @@ class GuardNode(Node):
     def _on_state(self, arm: str, state: str) -> None:
         self._state[arm] = state
         if state == "streaming":
+            self._listen()
             self._sent.pop(arm, None)  # what was sent before the last stop says nothing
             self.fault = ""
         self._check()
+
+    def _listen(self) -> None:
+        for known, arm, inbox in self._inboxes:
+            if (message := inbox.newest()) is not None:
+                known[arm] = message
 
     def _check(self) -> None:
         now = time.time()
         self._heartbeat.publish(Header(stamp=stamp(now), frame_id=WORLD))
         if not any(state.startswith(MOVING) for state in self._state.values()):
             return
+        self._listen()
         unknown = [arm for arm in ARMS if arm not in self._measured]
         if unknown:
             fault = f"nothing is known of the {' and '.join(unknown)} arm"
@@ -116,7 +122,7 @@ class GuardNode(Node):
 
 def main() -> int:
     """Entry point."""
-    return run(GuardNode)
+    return run(GuardNode, prompt=True)
 
 
 if __name__ == "__main__":

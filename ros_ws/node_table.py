@@ -36,7 +36,7 @@ class LaunchArguments:
         viewer: RViz.
         speed: share of the arms' speed limits, for first runs.
         allow_out_of_contract: run although a measured delay is outside the contract; logged.
-        patience: scale of all time-outs, for machines that cannot keep time (tests).
+        patience: scale of all time-outs, for machines that cannot keep time (tests); refused with real arms.
     """
 
     robot: Literal["emulated", "sim", "real"] = "emulated"
@@ -145,6 +145,8 @@ def nodes(arguments: LaunchArguments) -> list[NodeSpec]:
     ips = (a.left_ip or EMULATED[0], a.right_ip or EMULATED[1])
     if a.robot == "real" and not (a.left_ip and a.right_ip):
         raise HorseshoeError("robot:=real needs left_ip:=... and right_ip:=..., the addresses of the two control boxes")
+    if a.robot == "real" and a.patience != 1.0:
+        raise HorseshoeError("patience: only for simulated arms on a busy computer; real ones keep their time-outs")
     if a.robot != "sim" and ips[0] == ips[1]:
         raise HorseshoeError(f"left_ip and right_ip are both {ips[0]}; every arm has a control box of its own")
     where = {"cell": a.cell}
@@ -179,11 +181,10 @@ def nodes(arguments: LaunchArguments) -> list[NodeSpec]:
             "controllers": list(ips),
         },
     )
-    guard = NodeSpec(
-        "guard",
-        "guard_node",
-        parameters={**where, "staleness": 0.2 * a.patience, "skew": 0.15 * a.patience},
-    )
+    watch = {"staleness": 0.2 * a.patience, "skew": 0.15 * a.patience}
+    if a.patience > 1.0:
+        watch["tracking_error"] = min(0.25 * a.patience, 1.0)  # a simulated arm lags when its computer does
+    guard = NodeSpec("guard", "guard_node", parameters={**where, **watch})
     arms = [
         NodeSpec("arm", "arm_node", f"/{name}", {**arm, "robot_ip": ip}, lifecycle=True)
         for name, ip in zip(("left", "right"), ips, strict=True)

@@ -20,7 +20,7 @@ from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 from horseshoe.errors import HorseshoeError
-from horseshoe.ros_ws.base_node import ARMS, EVENT, LATCHED, parameter, run
+from horseshoe.ros_ws.base_node import ARMS, EVENT, LATCHED, STOP_PATIENCE, parameter, run
 from horseshoe.ros_ws.base_operator_node import ACTIVATE, CONFIGURE, DEACTIVATE, DONE, FAULT, REFUSED, BaseOperator
 
 __all__ = ["DONE", "FAULT", "REFUSED", "OperatorNode"]
@@ -64,7 +64,7 @@ class OperatorNode(BaseOperator):
         self._closing.set()
         if rclpy.ok():
             self._stop.publish(String(data="the operator node ended"))
-            time.sleep(0.1)  # for the message to leave
+            self._stop.wait_for_all_acked(STOP_PATIENCE)  # what is not delivered when the process ends is lost
         super().close()
 
     # --- steps --------------------------------------------------------------------------------------------------------
@@ -96,6 +96,8 @@ class OperatorNode(BaseOperator):
         self._change("/policy", CONFIGURE)
         for arm in ARMS:
             self._change(f"/{arm}/arm", CONFIGURE)
+        for arm in ARMS:  # on a busy computer the guard may be up last
+            self._until(partial(self._is, arm, "idle"), self._patience, f"the {arm} arm to be idle and hear the guard")
         self._say("ready: policy loaded, both arms connected and prepared")
         if self._wait:
             self._say("waiting for: ros2 service call /operator/start std_srvs/srv/Trigger")

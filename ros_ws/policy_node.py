@@ -29,7 +29,7 @@ from horseshoe.ros_ws.base_node import (
     EVENT,
     LATCHED,
     OK,
-    STREAM,
+    Inbox,
     diagnostics,
     joint_names,
     parameter,
@@ -80,15 +80,13 @@ class PolicyNode(LifecycleNode):
         self._blocks: PoseArray | None = None
         self._changed = 0.0  # when block poses last differed from the ones before
         self._decisions, self._active = 0, False
+        self._inboxes = {arm: Inbox(self, JointState, f"/{arm}/joint_states") for arm in ARMS}
+        self._pictures = Inbox(self, PoseArray, "/block_poses")
         for arm in ARMS:
-            self.create_subscription(
-                JointState, f"/{arm}/joint_states", lambda m, arm=arm: self._joints.update({arm: m}), STREAM
-            )
             self.create_subscription(String, f"/{arm}/state", lambda m, arm=arm: self._on_state(arm, m.data), LATCHED)
             self.create_subscription(
                 Float64, f"/{arm}/delay", lambda m, arm=arm: self._delays.update({arm: m.data}), LATCHED
             )
-        self.create_subscription(PoseArray, "/block_poses", self._on_blocks, STREAM)
         self._contract = self.create_publisher(String, "~/contract", LATCHED)
         self._said = self.create_publisher(String, "~/state", LATCHED)
         self._timing = self.create_publisher(Float64MultiArray, "~/timing", EVENT)
@@ -182,6 +180,7 @@ class PolicyNode(LifecycleNode):
     def _look(self) -> tuple[Seen, list[float]]:
         """What is seen now, and how old it is: left, right, blocks, skew [s]."""
         assert self.decider is not None
+        self._listen()
         now = time.time()
         if self._blocks is None or len(self._joints) < len(ARMS):
             missing = [f"/{arm}/joint_states" for arm in ARMS if arm not in self._joints]
@@ -207,12 +206,17 @@ class PolicyNode(LifecycleNode):
         seen = Seen(joints[:, :6], joints[:, 6], position, quaternion)
         return seen, [*ages, block_age, abs(times[0] - times[1])]
 
-    # --- callbacks ----------------------------------------------------------------------------------------------------
+    def _listen(self) -> None:
+        for arm, inbox in self._inboxes.items():
+            if (joints := inbox.newest()) is not None:
+                self._joints[arm] = joints
+        blocks = self._pictures.newest()
+        if blocks is not None:
+            if self._blocks is None or blocks.poses != self._blocks.poses:
+                self._changed = time.monotonic()
+            self._blocks = blocks
 
-    def _on_blocks(self, message: PoseArray) -> None:
-        if self._blocks is None or message.poses != self._blocks.poses:
-            self._changed = time.monotonic()
-        self._blocks = message
+    # --- callbacks ----------------------------------------------------------------------------------------------------
 
     def _on_state(self, arm: str, state: str) -> None:
         self._states[arm] = state
@@ -258,7 +262,7 @@ def _trajectory(arm: str, when: float, ticks: np.ndarray, dt: float) -> JointTra
 
 def main() -> int:
     """Entry point."""
-    return run(PolicyNode)
+    return run(PolicyNode, prompt=True)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ so on /stop and ends with exit code 1.
 
 import shutil
 import sys
-import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,20 @@ from std_msgs.msg import Float64, Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
 from horseshoe.errors import HorseshoeError
-from horseshoe.ros_ws.base_node import ARMS, EVENT, LATCHED, OK, RECORD, diagnostics, parameter, run
+from horseshoe.ros_ws.base_node import (
+    ARMS,
+    EVENT,
+    LATCHED,
+    OK,
+    RECORD,
+    STOP_PATIENCE,
+    Inbox,
+    diagnostics,
+    parameter,
+    run,
+)
 
+PERIOD = 0.05  # [s] between two looks at what came; far less than the queues hold
 TOPICS: dict[str, tuple[Any, Any]] = {
     "/block_poses": (PoseArray, RECORD),
     "/world/true_block_poses": (PoseArray, RECORD),
@@ -58,30 +68,36 @@ class RecorderNode(Node):
         self._writer.open()
         store = get_typestore(Stores.ROS2_KILTED)
         self.count = 0
+        self._inboxes: list[tuple[Any, Inbox]] = []
         self._stop = self.create_publisher(String, "/stop", EVENT)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", EVENT)
         for topic, (kind, quality) in TOPICS.items():
             package, name = kind.__module__.split(".")[0], kind.__name__
             connection = self._writer.add_connection(topic, f"{package}/msg/{name}", typestore=store)
-            self.create_subscription(kind, topic, partial(self._write, connection), quality, raw=True)
+            self._inboxes.append((connection, Inbox(self, kind, topic, quality, raw=True)))
+        self.create_timer(PERIOD, self._write)
         self.create_timer(1.0, self._look_after_disk)
         self.get_logger().info(f"recording to {self.folder}")
 
     def close(self) -> None:
         """Finish the bag; a bag that is not closed has no index."""
+        if self.exit_code is None:
+            self._write()  # the last words
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
             self.get_logger().info(f"wrote {self.count} messages to {self.folder}")
 
-    def _write(self, connection: Any, data: bytes) -> None:
-        if self._writer is None:
-            return
-        try:
-            self._writer.write(connection, time.time_ns(), data)
-            self.count += 1
-        except OSError as error:
-            self._end(f"cannot write to {self.folder} ({error.strerror})")
+    def _write(self) -> None:
+        for connection, inbox in self._inboxes:
+            for data, when in inbox.fetch():
+                if self._writer is None:
+                    return
+                try:
+                    self._writer.write(connection, when, data)
+                    self.count += 1
+                except OSError as error:
+                    self._end(f"cannot write to {self.folder} ({error.strerror})")
 
     def _look_after_disk(self) -> None:
         free = shutil.disk_usage(self.folder).free / 1e6
@@ -92,13 +108,16 @@ class RecorderNode(Node):
             self._end(f"only {free:.0f} MB left on the disk of {self.folder} (limit {self._min_free:.0f} MB)")
 
     def _end(self, why: str) -> None:
-        self.get_logger().error(f"recorder: {why}; the arms are stopped")
         self._stop.publish(String(data=f"recorder: {why}"))
         self.exit_code = 1
+        bag = ""
         try:
             self.close()
         except OSError as error:
-            self.get_logger().error(f"recorder: the bag has no index ({error.strerror}); `mcap recover` repairs it")
+            bag = f"; the bag has no index ({error.strerror}), `mcap recover` repairs it"
+        # The process ends next, and what it has not delivered by then is lost.
+        self._stop.wait_for_all_acked(STOP_PATIENCE)
+        self.get_logger().error(f"recorder: {why}; the arms are stopped{bag}")
 
 
 def main() -> int:

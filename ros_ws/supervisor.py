@@ -24,6 +24,13 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGINT)
 
 
+def last_words(log: Path) -> str:
+    """What a node said last, without time and name; empty if it said nothing."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].rpartition("]: ")[2] if lines else ""
+
+
 class Supervisor:
     """Processes of a node table; a context manager.
 

@@ -118,7 +118,7 @@ class WorldNode(Node):
 
 def main() -> int:
     """Entry point."""
-    return run(WorldNode)
+    return run(WorldNode, prompt=True)
 
 
 if __name__ == "__main__":

@@ -18,20 +18,25 @@ from horseshoe.policies import linear
 from horseshoe.sim.assembly.scene import FIELDS
 
 
-def write_policy(folder: Path, rest: float = 0.0, nan: bool = False, horizon: float = 4.0, **changes: Any) -> Path:
+def write_policy(
+    folder: Path, rest: float = 0.0, nan: bool = False, horizon: float = 4.0, restless: bool = False, **changes: Any
+) -> Path:
     """A linear policy that drives joint 1 of both arms towards `rest` [rad].
 
     Args:
         folder: to write.
         rest: see above; mirrored arms go the other way.
         nan: answer with NaN instead.
+        restless: also turn the last joint to and fro for ever.
         horizon: of an episode [s].
         changes: of contract fields.
     """
     weights = np.zeros((FIELDS.size, 7), dtype=np.float32)
     weights[0, 0] = -2.0  # joint_position is the first field
+    if restless:  # it goes on the way it goes until it is too far
+        weights[FIELDS.slices["command_error"].start + 5, 5], weights[5, 5] = 60.0, -4.0
     bias = np.zeros(7, dtype=np.float32)
-    bias[0], bias[6] = 2.0 * rest, np.nan if nan else 1.0
+    bias[0], bias[5], bias[6] = 2.0 * rest, float(restless), np.nan if nan else 1.0
     written = contract.Contract(
         version=contract.VERSION,
         env="horseshoe/UShape-v0",
@@ -48,9 +53,11 @@ def write_policy(folder: Path, rest: float = 0.0, nan: bool = False, horizon: fl
     return linear.write(folder, weights, bias, written, **changes)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def domain() -> int:
-    """A ROS domain and a pair of loopback addresses that no other run on this machine uses."""
+    """A ROS domain and a pair of loopback addresses that no other run on this machine uses, nor the last test: its
+    nodes may still be announced, and a service that two announce is not ready.
+    """
     return random.SystemRandom().randrange(1, 100)
 
 

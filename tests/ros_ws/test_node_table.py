@@ -33,6 +33,7 @@ def test_the_simulated_world_hosts_the_arms_itself(policy: Path) -> None:
     [
         (["robot:=real"], "left_ip"),
         (["robot:=real", "left_ip:=10.0.0.1", "right_ip:=10.0.0.1"], "control box of its own"),
+        (["robot:=real", "left_ip:=10.0.0.1", "right_ip:=10.0.0.2", "patience:=2"], "real ones keep their time-outs"),
         (["robot:=virtual"], "emulated, sim, real"),
         (["robots:=sim"], "no launch argument 'robots'"),
         (["robot"], "write name:=value"),
@@ -61,3 +62,12 @@ def test_parameters_reach_a_node_with_the_types_they_have(policy: Path) -> None:
         file = spec.save_parameters()
         assert yaml.safe_load(file.read_text()) == {"/**": {"ros__parameters": spec.parameters}}
         file.unlink()
+
+
+def test_patience_lets_simulated_arms_stray_further(policy: Path) -> None:
+    def guard(*arguments: str) -> dict[str, object]:
+        table = node_table.nodes(node_table.parse([f"policy:={policy}", *arguments]))
+        return {spec.full_name: spec for spec in table}["/guard"].parameters
+
+    assert guard("patience:=100")["tracking_error"] == 1.0
+    assert "tracking_error" not in guard()

@@ -19,6 +19,7 @@ from tests.conftest import NoteFault
 
 # Deadlines are judged elsewhere; this machine may be busy.
 PATIENCE = ("patience:=100", "allow_out_of_contract:=true")
+UNDER_WAY = 2.0  # [s] after which the policy moves the arms; what is measured of a standing arm says nothing
 Start = Callable[..., "subprocess.Popen[str]"]
 
 pytestmark = pytest.mark.skipif(bool(cannot_bind("127.1.0.1")), reason="no controller can be emulated here")
@@ -108,10 +109,11 @@ def test_a_killed_node_ends_everything_and_is_named(
     start_up: Start, make_policy: Any, note_fault: NoteFault, tmp_path: Path, victim: str
 ) -> None:
     direct = "sim" if victim in ("policy_node", "guard_node", "recorder_node") else "emulated"
-    policy = make_policy(rest=2.0, horizon=60.0)
+    policy = make_policy(restless=True, horizon=120.0)
     files = [f"record:={tmp_path / 'bag'}", f"timing:={tmp_path / 'timing'}"]
     process = start_up(f"policy:={policy}", *PATIENCE, f"robot:={direct}", *files)
-    wait_for(tmp_path / "log" / "operator.log", "running", process)
+    wait_for(tmp_path / "log" / "operator.log", "episode 1 running", process)
+    time.sleep(UNDER_WAY)
     nodes = descendants(process.pid)
     os.kill(nodes[victim], signal.SIGKILL)
     when = time.monotonic()
@@ -127,17 +129,21 @@ def test_a_killed_node_ends_everything_and_is_named(
 def test_a_record_that_cannot_be_written_stops_the_arms(
     start_up: Start, make_policy: Any, note_fault: NoteFault, tmp_path: Path
 ) -> None:
-    policy = make_policy(rest=2.0, horizon=60.0)
+    policy = make_policy(restless=True, horizon=120.0)
     files = [f"record:={tmp_path / 'bag'}", f"timing:={tmp_path / 'timing'}"]
     process = start_up(f"policy:={policy}", *PATIENCE, "robot:=sim", *files)
-    wait_for(tmp_path / "log" / "operator.log", "running", process)
+    wait_for(tmp_path / "log" / "operator.log", "episode 1 running", process)
     nodes = descendants(process.pid)
-    resource.prlimit(nodes["recorder_node"], resource.RLIMIT_FSIZE, (1, 1))  # no file may grow from now on
-    when = time.monotonic()
+    # The bag, written in pieces of a megabyte, does not fit into this; the node's log, which is a file too, does.
+    resource.prlimit(nodes["recorder_node"], resource.RLIMIT_FSIZE, (2**18, 2**18))
     code, said = finish(process, nodes)
     assert code == 1, said
     written = (tmp_path / "log" / "recorder.log").read_text()
-    assert "cannot write to" in written and "the arms are stopped" in written
+    failure = next((line for line in written.splitlines() if "cannot write to" in line), "")
+    assert "the arms are stopped" in failure, said + logs(tmp_path / "log")
+    assert "recorder: cannot write to" in said  # whether the arms' operator or the recorder ends first
+    full = (tmp_path / "bag" / "bag.mcap").stat().st_mtime  # when it took the last byte
+    when = full - time.time() + time.monotonic()
     note_fault("a write fails", "recorder", "cannot write to the bag", held_after(tmp_path / "timing", when))
 
 
@@ -145,7 +151,7 @@ def test_a_record_that_cannot_be_written_stops_the_arms(
 def test_ctrl_c_at_any_moment_leaves_nothing_behind(
     start_up: Start, make_policy: Any, note_fault: NoteFault, tmp_path: Path, moment: str
 ) -> None:
-    policy = make_policy(rest=2.0, horizon=60.0)
+    policy = make_policy(restless=True, horizon=120.0)
     process = start_up(f"policy:={policy}", *PATIENCE, f"timing:={tmp_path / 'timing'}")
     log = tmp_path / "log"
     if moment == "at once":
@@ -153,7 +159,8 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(
     elif moment == "while connecting":
         wait_for(log / "world.log", "world ready", process)
     else:
-        wait_for(log / "operator.log", "running", process)
+        wait_for(log / "operator.log", "episode 1 running", process)
+        time.sleep(UNDER_WAY)
     nodes = descendants(process.pid)
     process.send_signal(signal.SIGINT)
     when = time.monotonic()
