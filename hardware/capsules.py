@@ -26,6 +26,9 @@ RADII = np.array([shape[4] for shape in _SHAPES])
 _LINK = np.array([shape[1] for shape in _SHAPES])
 _ENDS = np.array([[shape[2], shape[3]] for shape in _SHAPES], dtype=np.float64)
 _FINGERS = (7, 8)
+_MOVING = np.arange(3, 9)  # what can meet the other arm over the table: all from the forearm on
+_OPEN_ENDS = _ENDS.copy()
+_OPEN_ENDS[_FINGERS, 1, 1] += np.array([0.5, -0.5]) * xarm6.GRIPPER_STROKE
 # Pairs that can meet within one arm: everything from the forearm on with the column, the hand with the upper arm.
 _SELF = np.array(
     [(0, 3), (0, 4), (0, 5), (0, 6), (0, 7), (0, 8), (1, 5), (1, 6), (1, 7), (1, 8), (2, 6), (2, 7), (2, 8)]
@@ -72,14 +75,59 @@ def segment_distances(first: Array, second: Array) -> Array:
     start1, start2 = first[..., 0, :], second[..., 0, :]
     d1, d2 = first[..., 1, :] - start1, second[..., 1, :] - start2
     r = start1 - start2
+    s, t = _nearest(r, d1, d2)
+    gap = r + s[..., None] * d1 - t[..., None] * d2
+    return np.sqrt((gap * gap).sum(-1))
+
+
+def _nearest(r: Array, d1: Array, d2: Array) -> tuple[Array, Array]:
+    """Where on two segments with directions d1 and d2, whose starts differ by r, they are nearest, in [0, 1]."""
     a, e = (d1 * d1).sum(-1), (d2 * d2).sum(-1)
     b, c, f = (d1 * d2).sum(-1), (d1 * r).sum(-1), (d2 * r).sum(-1)
     denominator = np.maximum(a * e - b * b, 1e-12)
     s = np.minimum(np.maximum((b * f - c * e) / denominator, 0.0), 1.0)
     t = np.minimum(np.maximum((b * s + f) / e, 0.0), 1.0)
-    s = np.minimum(np.maximum((b * t - c) / a, 0.0), 1.0)
-    gap = r + s[..., None] * d1 - t[..., None] * d2
-    return np.sqrt((gap * gap).sum(-1))
+    return np.minimum(np.maximum((b * t - c) / a, 0.0), 1.0), t
+
+
+def gap_and_gradient(q: Array, bases: Array) -> tuple[Array, Array]:
+    """Smallest distance between two arms with open hands, and how it grows with their joints; batched.
+
+    Args:
+        q: joint positions [rad], shape (n, 2, 6).
+        bases: world poses of the arms' bases [m], shape (2, 4, 4).
+
+    Returns:
+        [m], negative where they overlap, shape (n,); its gradient [m/rad], shape (n, 2, 6). Where the hands are more
+        than 40 cm apart the gap is infinite and the gradient zero.
+    """
+    gap, gradient = np.full(len(q), np.inf), np.zeros(q.shape)
+    frames = bases[None, :, None] @ xarm6.link_frames(q)
+    place = frames[:, :, -1, :3, 3]
+    near = np.flatnonzero(np.linalg.norm(place[:, 0] - place[:, 1], axis=-1) < 0.4)
+    if not near.size:
+        return gap, gradient
+    frames = frames[near]
+    carrier = frames[:, :, _LINK[_MOVING] - 1]  # (k, 2, capsules, 4, 4)
+    ends = (carrier[..., None, :3, :3] @ _OPEN_ENDS[_MOVING][..., None])[..., 0] + carrier[..., None, :3, 3]
+    first, second = ends[:, 0, :, None], ends[:, 1, None]
+    d1, d2 = first[..., 1, :] - first[..., 0, :], second[..., 1, :] - second[..., 0, :]
+    s, t = _nearest(first[..., 0, :] - second[..., 0, :], d1, d2)
+    on_first = first[..., 0, :] + s[..., None] * d1
+    on_second = second[..., 0, :] + t[..., None] * d2
+    apart = np.linalg.norm(on_first - on_second, axis=-1)
+    free = (apart - RADII[_MOVING][:, None] - RADII[_MOVING]).reshape(len(near), -1)
+    worst = free.argmin(1)
+    a, b = np.divmod(worst, len(_MOVING))
+    rows = np.arange(len(near))
+    gap[near] = free[rows, worst]
+    points = np.stack([on_first[rows, a, b], on_second[rows, a, b]], axis=1)  # (k, 2, 3)
+    away = (points[:, 0] - points[:, 1]) / np.maximum(apart[rows, a, b], 1e-6)[:, None]
+    # Joint j turns about the z axis of link j, and moves what link j or a later one carries.
+    moves = np.cross(frames[..., :3, 2], points[:, :, None] - frames[..., :3, 3])
+    carried = _LINK[_MOVING][np.stack([a, b], axis=1)][..., None] > np.arange(xarm6.N_JOINTS)
+    gradient[near] = (moves @ away[:, None, :, None])[..., 0] * carried * np.array([1.0, -1.0])[:, None]
+    return gap, gradient
 
 
 def self_clearance(q: Array, opening: float) -> float:

@@ -19,6 +19,7 @@ from horseshoe.errors import HorseshoeError
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Kinematics = Callable[[Array], tuple[Array, Array]]
+Gap = Callable[[Array], tuple[Array, Array]]
 
 _TIP_RADIUS = 0.03  # of the fingertips about the tool centre point, which a tilted tool lowers [m]
 
@@ -41,6 +42,7 @@ class ActionConfig:
         max_delay: longest transport delay there is room for [s].
         floor: lowest the fingertips may be commanded to, z in the arm's base frame [m]. A stiff arm that is told to be
             a centimetre inside the table presses on it with 100 N; here it slides along above instead.
+        clearance: closest two arms may be commanded to come [m]; 0 leaves them to themselves.
     """
 
     joint_lower: tuple[float, ...]
@@ -56,6 +58,7 @@ class ActionConfig:
     max_tool_speed: float = field(default=0.7, metadata={"range": (0.01, 1.2)})
     max_delay: float = field(default=0.4, metadata={"range": (0.0, 2.0)})
     floor: float = field(default=-1.0, metadata={"range": (-1.0, 1.0)})
+    clearance: float = field(default=0.0, metadata={"range": (0.0, 0.2)})
 
     def __post_init__(self) -> None:
         ticks = self.tick_rate / self.decision_rate
@@ -89,10 +92,17 @@ class ActionPath:
         n_arms: arms in each.
         kinematics: maps joints (..., 6) to the tool's pose (..., 4, 4) and geometric Jacobian (..., 6, 6) in the arm's
             base frame, for the floor and the tool speed limit.
+        gap: maps joints (n, n_arms, 6) to the distance between the arms [m] (n,) and its gradient
+            (n, n_arms, 6), for the clearance.
     """
 
-    def __init__(self, config: ActionConfig, n_envs: int, n_arms: int, kinematics: Kinematics) -> None:
+    def __init__(
+        self, config: ActionConfig, n_envs: int, n_arms: int, kinematics: Kinematics, gap: Gap | None = None
+    ) -> None:
         self.config, self.n_envs, self.n_arms, self._kinematics = config, n_envs, n_arms, kinematics
+        if config.clearance and gap is None:
+            raise HorseshoeError(f"clearance: is {config.clearance} m, but nothing here measures the arms' distance")
+        self._gap = gap
         self._step = np.array(config.joint_step)
         self._low, self._high = np.array(config.joint_lower), np.array(config.joint_upper)
         ticks = config.ticks_per_decision
@@ -159,7 +169,7 @@ class ActionPath:
         wanted = np.clip(wanted, -1.0, 1.0)
         joints = self.target[..., :6] + wanted[..., :6] * self._step
         joints = np.clip(joints, measured - self.config.reach, measured + self.config.reach)
-        joints = self._above_floor(np.clip(joints, self._low, self._high))
+        joints = self._above_floor(self._apart(np.clip(joints, self._low, self._high)))
         closed, opened = self.config.gripper_range
         opening = closed + (wanted[..., 6:] + 1) / 2 * (opened - closed)
         self._history[1:] = self._history[:-1]
@@ -167,6 +177,26 @@ class ActionPath:
         self._linear = self._kinematics(self._sent)[1][..., :3, :]
         self._tick = 0
         return self._history[0].copy()
+
+    def _apart(self, joints: Array) -> Array:
+        """Move targets (n_envs, n_arms, 6) that bring the arms too close apart, by the least joint motion."""
+        if not self.config.clearance or self._gap is None:
+            return joints
+        rows = np.arange(len(joints))
+        for _ in range(4):  # Newton's method, on the pair of parts that is nearest
+            gap, slope = self._gap(joints[rows])
+            deficit = self.config.clearance - gap
+            close = deficit > 1e-4
+            rows, gap, deficit, slope = rows[close], gap[close], deficit[close], slope[close]
+            if not rows.size:
+                return joints
+            scale = deficit / np.maximum((slope**2).sum((1, 2)), 1e-3)
+            joints[rows] = np.clip(joints[rows] + scale[:, None, None] * slope, self._low, self._high)
+        # Wedged between several parts: they may come apart, but no closer than they are.
+        before = self.target[rows, :, :6]
+        worse = self._gap(joints[rows])[0] < np.minimum(self._gap(before)[0], self.config.clearance)
+        joints[rows[worse]] = before[worse]
+        return joints
 
     def _above_floor(self, joints: Array) -> Array:
         """Lift targets (n_envs, n_arms, 6) whose fingertips are below the floor, by the least joint motion."""

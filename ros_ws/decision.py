@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from horseshoe import contract as contracts
 from horseshoe.action_path import ActionPath
 from horseshoe.errors import ConfigurationError, HorseshoeError
-from horseshoe.hardware import xarm6
+from horseshoe.hardware import capsules, xarm6
 from horseshoe.policies.runtime import OnnxPolicy
 from horseshoe.sim.assembly import blueprint as blueprints
 from horseshoe.sim.assembly import cell as cells
@@ -67,7 +67,14 @@ class Decider:
         contracts.check_observation(contract, self.observer.fields, file)
         self.contract = contract
         # The real transport has a delay of its own, so the path has none.
-        self.path = ActionPath(contract.action, 1, contract.robots, xarm6.tool_pose_and_jacobian)
+        bases = cell_.base_poses
+        self.path = ActionPath(
+            contract.action,
+            1,
+            contract.robots,
+            xarm6.tool_pose_and_jacobian,
+            lambda q: capsules.gap_and_gradient(q, bases),
+        )
         self.assignment = Assignment(np.full((1, contract.robots), -1))
 
     @property

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from horseshoe import configuration
 from horseshoe.action_path import ActionConfig, ActionPath
 from horseshoe.errors import HorseshoeError
-from horseshoe.hardware import xarm6
+from horseshoe.hardware import capsules, xarm6
 from horseshoe.sim.assembly import blueprint as blueprints
 from horseshoe.sim.assembly import cell as cells
 from horseshoe.sim.assembly.perception import NoiseConfig, Perception, true_scene
@@ -28,6 +28,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 FLOOR = 0.01  # of the fingertips over the table that the arms stand on; closing, they advance by 12 mm [m]
+CLEARANCE = 0.02  # between the arms as commanded [m]; the guard stops them at half of it
 
 
 def default_action_config() -> ActionConfig:
@@ -37,6 +38,7 @@ def default_action_config() -> ActionConfig:
         joint_upper=tuple(xarm6.JOINT_UPPER.tolist()),
         tick_rate=round(1 / TICK),
         floor=FLOOR,
+        clearance=CLEARANCE,
     )
 
 
@@ -119,7 +121,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         else:
             raise HorseshoeError(f"engine: {engine!r} is unknown; choose from ['mujoco', 'pybullet', 'quasistatic']")
         self.observer = SceneObserver(self.cell, self.blueprint)
-        self.path = ActionPath(self.config.action, num_envs, self.n_arms, xarm6.tool_pose_and_jacobian)
+        self.path = ActionPath(self.config.action, num_envs, self.n_arms, xarm6.tool_pose_and_jacobian, self._gap)
         self.task = Task(self.config.task, self.observer, self.world.magnets, self.config.action.decision_rate)
         self.sampler = StartSampler(self.cell, self.blueprint)
         self.start_config = self.config.starts
@@ -189,6 +191,9 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
                     self.recorder.finish(int(index), OUTCOMES[outcome[index]])
             self._begin(done)
         return self._observe(), arm_reward.mean(1), terminated, truncated, info
+
+    def _gap(self, q: Array) -> tuple[Array, Array]:
+        return capsules.gap_and_gradient(q, self.cell.base_poses)
 
     outcomes = OUTCOMES
     frame_rate = 1 / (CHUNK * TICK)  # of recordings [Hz]

@@ -7,7 +7,7 @@ import pytest
 
 from horseshoe.action_path import ActionConfig, ActionPath
 from horseshoe.errors import HorseshoeError
-from horseshoe.hardware import xarm6
+from horseshoe.hardware import capsules, xarm6
 
 HOME = np.array([0.0, -0.35, -0.9, 0.0, 1.25, 0.0])
 LOOSE: dict[str, Any] = {"max_speed": 3.15, "max_acceleration": 20.0, "max_tool_speed": 1.2}
@@ -221,3 +221,37 @@ def test_a_hand_commanded_into_the_table_slides_along_above_it() -> None:
 def test_a_target_above_the_floor_is_left_alone() -> None:
     chosen = 0.2 * actions(3, 6)
     np.testing.assert_array_equal(run(path(floor=0.05), chosen), run(path(floor=-1.0), chosen))
+
+
+BASES = np.stack([np.eye(4), np.diag([-1.0, -1.0, 1.0, 1.0])])
+BASES[:, 0, 3] = -0.48, 0.48
+
+
+def gap(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Between two arms that face each other."""
+    return capsules.gap_and_gradient(q, BASES)
+
+
+def lean_together(**changes: Any) -> tuple[float, np.ndarray]:
+    """Tell both arms to lean at each other and turn: their smallest distance [m], and the joints where they end."""
+    made = ActionPath(config(**changes), 1, 2, xarm6.tool_pose_and_jacobian, gap)
+    measured, gaps = np.tile(HOME, (1, 2, 1)), []
+    made.reset(measured, np.full((1, 2), 0.05))
+    action = np.tile([0.1, 0.5, -0.2, 0.0, 0.0, 0.0, 0.0], (1, 2, 1))
+    for _ in range(40):
+        sent = made.decision(action, measured)[0, :, :, :6]
+        gaps.append(gap(sent)[0].min())
+        measured = sent[None, -1]
+    return min(gaps), measured
+
+
+def test_arms_commanded_into_each_other_slide_past_at_a_distance() -> None:
+    assert lean_together()[0] < -0.02, "left to themselves they meet"
+    nearest, ended = lean_together(clearance=0.03)
+    assert nearest == pytest.approx(0.03, abs=0.01)
+    assert np.abs(ended - HOME).max() > 0.3
+
+
+def test_a_clearance_that_nothing_measures_is_refused() -> None:
+    with pytest.raises(HorseshoeError, match=r"clearance: is 0.02 m, but nothing here measures"):
+        path(2, 2, clearance=0.02)
