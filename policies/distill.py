@@ -271,7 +271,7 @@ def distill(config: DistillConfig, folder: Path) -> TokenActor:
     """Distil a data set, or go on where the checkpoint in `folder` ends.
 
     Args:
-        config: settings; they must be those of the checkpoint.
+        config: settings; they must be those of the checkpoint, but for more rounds with the teachers.
         folder: run folder for `distill.yaml`, checkpoint and what the rounds with the planner gave.
 
     Raises:
@@ -325,6 +325,8 @@ def _check_settings(config: DistillConfig, file: Path) -> None:
         before = configuration.load(DistillConfig, file)
         for f in fields(DistillConfig):
             theirs, ours = getattr(before, f.name), getattr(config, f.name)
+            if f.name == "dagger" and theirs < ours:
+                continue  # more rounds may follow
             if theirs != ours:
                 raise HorseshoeError(
                     f"{file}: {f.name} is {theirs!r} there, {ours!r} here; "

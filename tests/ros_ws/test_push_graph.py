@@ -241,6 +241,9 @@ def test_the_demo_needs_no_graph_and_leaves_numbers_a_picture_and_a_film(ahead: 
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "demo.mp4").stat().st_size > 10_000
     assert "near-1000000" in push_demo.table(told)
+    code = "import sys, horseshoe.ros_ws.push_demo; print({'torch', 'rclpy', 'mujoco'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stdout + done.stderr
 
 
 # --- one policy node --------------------------------------------------------------------------------------------------
