@@ -11,14 +11,15 @@ SETUP := setup.py setup.cfg pyproject.toml constraints.txt
 
 help:
 	@echo "make demo   the shipped policy on two emulated arms, through all of ROS: table, video, report (no torch)"
+	@echo "            DEMO=push: six mobile robots push soft objects; table, picture, video (no torch, no ROS)"
 	@echo "make test   every test"
 	@echo "make lint   ruff, mypy and the direction of imports"
 	@echo "make bench  speed of the simulation"
 	@echo "make docs   build docs/ into build/docs; broken links fail"
 	@echo "make clean  remove what building and testing leave behind (keeps $(VENV))"
 
-demo: $(VENV)/.stamp-demo
-	@$(BIN)/horseshoe demo
+demo: $(VENV)/.stamp-demo$(if $(DEMO),-$(DEMO))
+	@$(BIN)/horseshoe demo $(if $(DEMO),--$(DEMO) --out out/demo-$(DEMO))
 
 test: $(VENV)/.stamp-all
 	@$(BIN)/python -m pytest
@@ -48,6 +49,11 @@ $(VENV)/.stamp-venv:
 $(VENV)/.stamp-demo: $(VENV)/.stamp-venv $(SETUP)
 	@echo "Installing what the demo needs (no torch) ..."
 	@$(PIP) --editable '.[sim,twin,robot,ros]'
+	@touch $@
+
+$(VENV)/.stamp-demo-push: $(VENV)/.stamp-venv $(SETUP)
+	@echo "Installing what the demo of pushing needs (no torch, no ROS) ..."
+	@$(PIP) --editable '.[sim,push]'
 	@touch $@
 
 $(VENV)/.stamp-all: $(VENV)/.stamp-demo

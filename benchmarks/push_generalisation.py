@@ -2,6 +2,7 @@
 
     python benchmarks/push_generalisation.py
     python benchmarks/push_generalisation.py --policy runs/mine --also runs/mlp --episodes 20 --out results/mine
+    python benchmarks/push_generalisation.py --rows "turbulence" --baselines open-loop      # some of it
 
 Every row is 50 goals kept for evaluation, the same scenes for all columns. `--also` adds other policy folders, such
 as a cloned MLP. Writes push_generalisation.json, .png and .md (a table) to --out.
@@ -72,7 +73,7 @@ def main() -> None:
     parser.add_argument("--baselines", nargs="*", default=list(baselines.BASELINES), choices=baselines.BASELINES)
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--episodes", type=int, default=50)
-    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     file = options.out / "push_generalisation.json"
     policies = {TokenPolicy(p).folder.name: TokenPolicy(p) for p in (options.policy, *options.also)}
@@ -82,8 +83,10 @@ def main() -> None:
     result: dict[str, Any] = {"recipe": recipe, "cells": {}}
     if file.exists():
         result = json.loads(file.read_text())
-        if result["recipe"] != recipe:
+        theirs = result["recipe"]["weights"]
+        if result["recipe"]["episodes"] != options.episodes or {**theirs, **weights} != {**weights, **theirs}:
             parser.error(f"{file} holds another recipe: {result['recipe']}")
+        theirs.update(weights)  # other policies may join later
     columns = [*policies, *options.baselines]
     for row in options.rows:
         cells = result["cells"].setdefault(row, {})

@@ -22,7 +22,8 @@ import horseshoe.sim  # noqa: F401  registers the environment
 from horseshoe.configuration import write_atomically
 from horseshoe.errors import HorseshoeError
 from horseshoe.policies.runtime import TokenPolicy
-from horseshoe.ros_ws.push_decision import Odometry, PushDecider
+from horseshoe.ros_ws.push_decision import PushDecider
+from horseshoe.ros_ws.push_demo import run_episode
 from horseshoe.ros_ws.push_summary import summarise
 from horseshoe.sim.push import shapes
 from horseshoe.sim.push.arena import PushArena
@@ -56,25 +57,7 @@ def drive(
     """Run differential-drive robots without ROS: every robot sees and hears what its node would."""
     arena = PushArena(robots, goals, seed, drive=config)
     deciders = [PushDecider(policy, k, robots, radio, seed, config) for k in range(robots)]
-    outcomes: Outcomes = []
-    for _ in tqdm(range(episodes), desc="two wheels"):
-        arena.next_episode()
-        for decider in deciders:
-            decider.forget()
-        while not arena.over:
-            when, m, body = arena.decisions * arena.config.control_period, arena.motion, arena.particles
-            said = [
-                Odometry(when, m.position[k], float(m.heading[k]), m.velocity[k], float(m.angular[k]))
-                for k in range(robots)
-            ]
-            for k, decider in enumerate(deciders):
-                for j in range(robots):
-                    if j != k:
-                        decider.hear(j, said[j])
-                arena.command(k, *decider.decide(said[k], body, arena.scene.goal))
-            arena.step()
-        outcomes.append(_outcome(arena.scene.name, arena.score))
-    return outcomes
+    return [run_episode(arena, deciders) for _ in tqdm(range(episodes), desc="two wheels")]
 
 
 def _outcome(scene: str, score: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a learned pushing policy is compared with: the planner itself, and a rule that any engineer would write."""
+"""What a learned pushing policy is compared with: its teachers, and a rule that any engineer would write."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,16 +10,20 @@ Array = NDArray[np.float64]
 Tokens = dict[str, NDArray[np.float32]]
 Controller = Callable[[Tokens, NDArray[np.int_]], NDArray[Any]]  # tokens (n, r, ...), decisions taken (n,) -> (n, r, 2)
 
-BASELINES = ("open-loop", "replanning", "geometric")
+BASELINES = ("open-loop", "replanning", "feedback", "geometric")
 REPLAN = 25  # decisions
-BEHIND = 0.28  # distance from a particle at which a robot stands to push it, in lengths of `horseshoe.tokens`
-CLOSE = 0.26  # of a robot's centre from the nearest particle, below which it is turned away unless it pushes
+CLOSE = 0.19  # distance from the nearest point of the object at which a robot pushes, in lengths of `horseshoe.tokens`
+ASIDE = 0.30  # at which it walks
 
 
 def make(name: str, env: Any) -> Controller:
     """A baseline by name, for an environment `horseshoe/CoopPush-v0`."""
     if name == "geometric":
         return lambda tokens, taken: geometric(tokens)
+    if name == "feedback":
+        return lambda tokens, taken: np.asarray(
+            env.to_own_frames(np.stack([env.steer(k) for k in range(env.num_envs)]))
+        )
     return _Planned(env, None if name == "open-loop" else REPLAN)
 
 
@@ -44,33 +48,37 @@ class _Planned:
 
 
 def geometric(tokens: Tokens) -> Array:
-    """Go behind what has to move, clear of the object and of the others, and push: tokens (n, r, ...) -> (n, r, 2)."""
-    here, way = tokens["object"][..., :2].astype(float), tokens["object"][..., 2:].astype(float)
-    left = np.linalg.norm(way, axis=-1)
-    course = way / np.maximum(left, 1e-6)[..., None]
-    post = here - BEHIND * course  # where to stand for each particle
-    others = tokens["robots"].astype(float)
-    gap = np.linalg.norm(post[..., :, None, :] - others[..., None, :, :2], axis=-1)
-    crowd = (np.exp(-((gap / 0.4) ** 2)) * others[..., None, :, 5]).sum(-1)
-    inside = np.linalg.norm(post[..., :, None, :] - here[..., None, :, :], axis=-1).min(-1) < 0.7 * BEHIND
-    cost = np.linalg.norm(post, axis=-1) - left + crowd + 10.0 * inside
-    best = cost.argmin(-1)[..., None, None]
-    target, toward, mine = (np.take_along_axis(x, best, -2)[..., 0, :] for x in (here, course, post))
-    rest = np.take_along_axis(left, best[..., 0], -1)
+    """Push if the object must move away from you; otherwise walk around it, clear of it and of the others.
 
-    reach = np.linalg.norm(target, axis=-1, keepdims=True)
-    behind = (target * toward).sum(-1, keepdims=True) > 0.85 * reach
-    pushing = behind & (reach < 1.6 * BEHIND)
+    What lies before a robot shall move as the rigid motion that fits all points best. Each decides alone; none waits.
+
+    Args:
+        tokens: as of the environment, shapes (n, r, ...).
+
+    Returns:
+        Actions, shape (n, r, 2).
+    """
+    here, way = tokens["object"][..., :2].astype(float), tokens["object"][..., 2:].astype(float)
+    others = tokens["robots"].astype(float)
+    centre, course = here.mean(-2), way.mean(-2)
+    arm, wanted = here - centre[..., None, :], here + way - (centre + course)[..., None, :]
+    turn = np.arctan2(
+        (arm[..., 0] * wanted[..., 1] - arm[..., 1] * wanted[..., 0]).sum(-1), (arm * wanted).sum((-1, -2))
+    )
+    flow = course + turn[..., None] * np.stack([centre[..., 1], -centre[..., 0]], axis=-1)  # here, at the origin
     distance = np.linalg.norm(here, axis=-1)
     nearest = np.take_along_axis(here, distance.argmin(-1)[..., None, None], -2)[..., 0, :]
-    closest = distance.min(-1)[..., None]
-    walk = mine / np.maximum(np.linalg.norm(mine, axis=-1, keepdims=True), 1e-6)
-    away = -nearest / np.maximum(closest, 1e-6)
-    inward = (walk * away).sum(-1, keepdims=True)
-    around = walk - np.minimum(inward, 0.0) * away  # what of the way does not lead into the object
-    around = around + 0.3 * away
-    around /= np.maximum(np.linalg.norm(around, axis=-1, keepdims=True), 1e-6)
-    walk = np.where((closest < CLOSE) & (inward < 0.0), around, walk)
-    speed = np.clip(4.0 * rest, 0.0, 0.8)
-    done = left.mean(-1)[..., None] < 0.06
-    return np.asarray(np.where(done, 0.0, np.where(pushing, speed * toward, 0.9 * walk)))
+    gap = distance.min(-1)[..., None]
+    outward = -nearest / np.maximum(gap, 1e-6)
+    along = np.stack([-outward[..., 1], outward[..., 0]], axis=-1)
+    size = np.maximum(np.linalg.norm(flow, axis=-1, keepdims=True), 1e-6)
+    into = -(flow * outward).sum(-1, keepdims=True) / size
+
+    apart = np.maximum(np.linalg.norm(others[..., :2], axis=-1, keepdims=True), 0.05)
+    crowd = -(others[..., :2] / apart * np.exp(-apart / 0.4) * others[..., 5:]).sum(-2)
+    side = -(flow * along).sum(-1, keepdims=True) / size + (crowd * along).sum(-1, keepdims=True)
+    walking = 0.8 * np.sign(side) * along + np.clip(4.0 * (ASIDE - gap), -1.0, 1.0) * outward
+    speed = np.minimum(0.7, 1.5 * size)
+    pushing = speed * flow / size + np.clip(4.0 * (CLOSE - gap), -0.5, 0.0) * outward
+    done = np.linalg.norm(way, axis=-1).mean(-1)[..., None] < 0.03
+    return np.asarray(np.where(done, 0.0, np.where(into > 0.5, pushing, walking)))

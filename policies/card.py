@@ -45,8 +45,9 @@ def _write_push_card(folder: Path, contract: contracts.Contract, curve: list[dic
     rounds = f"{training['dagger']} rounds of {training['episodes']} episodes per number of robots"
     text = f"""# Policy `{folder.name}`
 
-Task: `{contract.env}`. Any number of robots share the weights; each runs the policy for itself. Distilled from the gradient
-planner: cloning of planned rollouts, then rounds in which the planner takes over from the policy (DAgger). Revision `{contract.revision}`.
+Task: `{contract.env}`. Any number of robots share the weights; each runs the policy for itself. Distilled: cloning of
+rollouts of its teachers, then rounds in which the policy drives and they say what they would do (DAgger). The teacher is the law
+of feedback (`sim/push/steer.py`), where the object must bend the planner. Revision `{contract.revision}`.
 
 | setting | value |
 |---|---|
@@ -55,7 +56,7 @@ planner: cloning of planned rollouts, then rounds in which the planner takes ove
 | neighbours' messages | {1000 * contract.delay[0]:.0f} to {1000 * contract.delay[1]:.0f} ms late, drawn for every link |
 | control | {contract.action.decision_rate:g} Hz, at most {contract.action.max_tool_speed:g} m/s |
 | numbers of robots | {", ".join(map(str, training["robots"]))} |
-| rounds with the planner | {rounds if training["dagger"] else "none"} |
+| rounds with the teachers | {rounds if training["dagger"] else "none"} |
 
 ## Learning
 

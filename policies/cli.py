@@ -76,6 +76,9 @@ def _task_file(task: str) -> Path:
 @click.option("--episodes", type=int, help="Per round and number of robots.")
 @click.option("--steps", type=int, help="Gradient steps per round; cloning is the first.")
 @click.option("--width", type=int, help="Of a token.")
+@click.option("--layers", type=int, help="Attention layers.")
+@click.option("--batch", type=int, help="Decisions per gradient step, each of all robots of a scene.")
+@click.option("--neighbours", type=int, help="How many of the nearest robots a robot sees.")
 @click.option("--particles", type=int, help="Points of the object, and of the goal, that a robot sees.")
 @click.option("--seed", type=int, help="Of everything; the same seed gives the same policy.")
 def distill(dataset: Path, run: Path | None, **given: Any) -> None:
@@ -169,7 +172,7 @@ def _disturbance(ctx: click.Context, param: click.Parameter, value: tuple[str, .
 )
 @click.option(
     "--baseline",
-    type=click.Choice(["open-loop", "replanning", "geometric"]),
+    type=click.Choice(["open-loop", "replanning", "feedback", "geometric"]),
     help="Pushing: run this instead of the policy, on the same scenes.",
 )
 def evaluate(

@@ -1,7 +1,9 @@
 """Distillation of the pushing planner into a policy that every robot runs for itself.
 
-Behaviour cloning of a data set comes first. Then, in rounds, the policy drives and the planner takes over now and then;
-what it does from there is added to the data, so that the policy learns the way back from its own mistakes (DAgger).
+Behaviour cloning of a data set comes first. Then, in rounds, the policy drives and its teacher says at every decision
+what it would have done there; that is added to the data, so that the policy learns the way back from its own mistakes
+(DAgger). The teacher is the law of feedback; where the object must bend it is the planner, whose plans depend on when
+they were made: there it takes over now and then, and what it does is added.
 """
 
 import json
@@ -31,6 +33,7 @@ ENV = "horseshoe/CoopPush-v0"
 FILE, CHECKPOINT = "distill.yaml", "checkpoint.safetensors"
 SHOWN = 32  # particles in a data set
 FIRST_SEED = 50  # of the scenes that the policy meets while it learns; data sets begin at 0
+LED = 0.2  # share of the scenes in which the teacher drives
 ALONE = (5, 30)  # decisions that the policy drives before the planner takes over
 
 
@@ -51,9 +54,9 @@ class DistillConfig:
         steps: gradient steps per round; cloning is the first round.
         batch: decisions per gradient step, each of all robots of a scene.
         learning_rate: at the beginning; falls to 0 at the end.
-        dagger: rounds with the planner as expert.
+        dagger: rounds with the teachers.
         episodes: per round and number of robots.
-        horizon: decisions for which the planner takes over.
+        horizon: decisions for which the planner takes over where the object must bend.
         seed: of weights and samples.
         save_every: gradient steps between checkpoints.
     """
@@ -180,25 +183,27 @@ def make_env(goals: str, robots: int, num_envs: int, config: DistillConfig) -> A
 def collect(
     env: Any, actor: TokenActor, config: DistillConfig, seed: int, bar: Any = None
 ) -> dict[str, NDArray[np.float32]]:
-    """Let the policy drive and the planner take over now and then.
+    """Let the policy drive while its teacher tells what it would do.
 
     Args:
         env: see `make_env`; one episode of each of its scenes.
         actor: the policy.
         config: settings.
-        seed: of scenes and of when the planner takes over.
+        seed: of scenes and of when the teacher takes over.
         bar: of progress, updated once a decision.
 
     Returns:
-        What the planner did, as a shard.
+        What the teacher would do or did, as a shard.
     """
     rng, n = np.random.default_rng([config.seed, seed]), env.num_envs
     observation, _ = env.reset(seed=seed)
     step = env.config.robot_speed * env.config.control_period
     shown = np.linspace(0, env.particles.shape[1] - 1, SHOWN).astype(int)
     before = env.robot_positions
+    bends = [env.bends(k) for k in range(n)]
     plans: list[Any] = [None] * n
     alone = rng.integers(0, ALONE[1], n)
+    taught = rng.random(n) < LED  # the teacher drives some of the scenes, so that all of the way is in the data
     now: list[list[dict[str, Array]]] = [[] for _ in range(n)]
     kept: list[tuple[list[dict[str, Array]], Array]] = []
     for _ in range(env.max_steps):
@@ -207,12 +212,15 @@ def collect(
         planned, led = np.zeros(driven.shape), np.zeros(n, dtype=bool)
         robots, body, goals = env.robot_positions, env.particles[:, shown], env.goals[:, shown]
         for k in range(n):
-            if plans[k] is None and alone[k] == 0:
-                plans[k] = env.plan(k)[: config.horizon]
-            if plans[k] is None:
-                alone[k] -= 1
-                continue
-            planned[k], led[k] = plans[k][len(now[k])], True
+            if not bends[k]:
+                planned[k], led[k] = env.steer(k), taught[k]
+            else:
+                if plans[k] is None and alone[k] == 0:
+                    plans[k] = env.plan(k)[: config.horizon]
+                if plans[k] is None:
+                    alone[k] -= 1
+                    continue
+                planned[k], led[k] = plans[k][len(now[k])], True
             moved = (robots[k] - before[k]) / step
             now[k].append({"robots": robots[k], "velocities": moved, "actions": planned[k], "particles": body[k]})
         actions = np.where(led[:, None, None], env.to_own_frames(planned), driven)
@@ -220,7 +228,7 @@ def collect(
         observation, _, terminated, truncated, _ = env.step(actions)
         for k in range(n):
             over = bool(terminated[k] or truncated[k])
-            if plans[k] is not None and (over or len(now[k]) == len(plans[k])):
+            if now[k] and (over or bends[k] and len(now[k]) == len(plans[k])):
                 kept += [] if terminated[k] else [(now[k], goals[k])]
                 plans[k], now[k], alone[k] = None, [], rng.integers(*ALONE)
         if bar is not None:
@@ -263,7 +271,7 @@ def distill(config: DistillConfig, folder: Path) -> TokenActor:
     """Distil a data set, or go on where the checkpoint in `folder` ends.
 
     Args:
-        config: settings; they must be those of the checkpoint.
+        config: settings; they must be those of the checkpoint, but for more rounds with the teachers.
         folder: run folder for `distill.yaml`, checkpoint and what the rounds with the planner gave.
 
     Raises:
@@ -317,6 +325,8 @@ def _check_settings(config: DistillConfig, file: Path) -> None:
         before = configuration.load(DistillConfig, file)
         for f in fields(DistillConfig):
             theirs, ours = getattr(before, f.name), getattr(config, f.name)
+            if f.name == "dagger" and theirs < ours:
+                continue  # more rounds may follow
             if theirs != ours:
                 raise HorseshoeError(
                     f"{file}: {f.name} is {theirs!r} there, {ours!r} here; "

@@ -14,6 +14,7 @@ from horseshoe.errors import HorseshoeError
 
 OUT = Path("out/demo")
 NETWORK = "HORSESHOE_DEMO_NETWORK"  # set inside a network of our own
+PUSH_SEED = 0  # of the held-out scenes
 PATIENCE = 100.0  # scale of time-outs: nobody stands beside these arms, and this computer may be busy
 
 
@@ -24,9 +25,17 @@ PATIENCE = 100.0  # scale of time-outs: nobody stands beside these arms, and thi
 @click.option("--policy", default="u_shape", show_default=True, help="A shipped policy's name, or a folder.")
 @click.option("--video/--no-video", default=True, show_default=True)
 @click.option("--sim", is_flag=True, help="In simulation only: no ROS, no SDK, many episodes in little time.")
+@click.option("--push", is_flag=True, help="Six robots push soft objects of shapes they never saw; no ROS needed.")
 @click.pass_context
 def demo(
-    ctx: click.Context, episodes: int | None, out: Path, engine: str | None, policy: str, video: bool, sim: bool
+    ctx: click.Context,
+    episodes: int | None,
+    out: Path,
+    engine: str | None,
+    policy: str,
+    video: bool,
+    sim: bool,
+    push: bool,
 ) -> None:
     """Watch the shipped policy work two emulated arms on scenes it never saw: table, video and report page.
 
@@ -38,7 +47,11 @@ def demo(
       horseshoe demo
       horseshoe demo --episodes 10 --engine mujoco
       horseshoe demo --sim
+      horseshoe demo --push
     """
+    if push:
+        _push("push" if policy == "u_shape" else policy, episodes or 4, out)
+        return
     if sim:
         from horseshoe.policies.cli import demo as in_simulation
 
@@ -50,6 +63,22 @@ def demo(
         if engine == "mujoco":
             click.echo("PyBullet is not installed (there are no wheels from Python 3.12 on): the arms move in MuJoCo")
     _run(robot, engine, policy, episodes or 3, out, video)
+
+
+def _push(policy: str, episodes: int, out: Path) -> None:
+    from horseshoe.ros_ws import push_demo
+
+    click.echo(f"policy {policy}: six robots on two wheels, shapes that no training saw, a shove half-way ...")
+    begin = time.monotonic()
+
+    def tell(outcome: push_demo.Outcome) -> None:
+        click.echo(f"{outcome['scene']}: {outcome['name']}, incremental IoU {outcome['incremental_iou']:.2f}")
+
+    summary = push_demo.run(policy, out, episodes, 6, "unseen", PUSH_SEED, True, tell)
+    click.echo(f"\n{push_demo.table(summary['outcomes'])}\n")
+    for kind, name in (("picture", "demo.png"), ("video", "demo.mp4"), ("numbers", "demo.json")):
+        click.echo(f"{kind:8} {out / name}")
+    click.echo(f"all in {(time.monotonic() - begin) / 60:.1f} min")
 
 
 def _robot() -> str:

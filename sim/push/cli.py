@@ -18,6 +18,7 @@ from horseshoe.errors import HorseshoeError
 @click.option("--held-out", is_flag=True, help="Take the goal from those kept for evaluation.")
 @click.option("--iterations", default=60, show_default=True, help="Most gradient steps.")
 @click.option("--horizon", type=int, help="Receding horizon: plan anew after this many decisions.")
+@click.option("--feedback", is_flag=True, help="Dataset: let the law of feedback act where the object keeps its shape.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Picture (.png), animation (.gif, .mp4) or dataset folder."
 )
@@ -32,6 +33,7 @@ def plan(
     held_out: bool,
     iterations: int,
     horizon: int | None,
+    feedback: bool,
     out: Path | None,
     dataset: int | None,
     jobs: int,
@@ -43,12 +45,12 @@ def plan(
     horseshoe plan --goal wide --seed 7 --robots 6 --out plan.gif
     horseshoe plan --goal my_goal.png --shape L --out plan.png
     horseshoe plan --dataset 1000 --robots 3,4,6 --jobs 8 --out data/push
-    horseshoe plan --dataset 1000 --horizon 25 --iterations 0 --out data/replanned
+    horseshoe plan --dataset 1000 --horizon 12 --iterations 0 --feedback --out data/led
     horseshoe plan --dataset 100000 --executor ray --out data/push   # on a node of a Ray cluster
     """
     counts = _counts(robots)
     if dataset is not None:
-        _dataset(goal, counts, seed, held_out, iterations, horizon, out, dataset, jobs, executor)
+        _dataset(goal, counts, seed, held_out, iterations, horizon, feedback, out, dataset, jobs, executor)
         return
     from horseshoe.sim.push import picture, planner, scenes, shapes
     from horseshoe.sim.push.config import PushConfig
@@ -103,6 +105,7 @@ def _dataset(
     held_out: bool,
     iterations: int,
     horizon: int | None,
+    feedback: bool,
     out: Path | None,
     count: int,
     jobs: int,
@@ -118,7 +121,7 @@ def _dataset(
     if held_out or not 0 <= seed <= scenes.HELD_OUT - count:
         raise HorseshoeError(f"--dataset: seeds from {scenes.HELD_OUT} on are kept for evaluation")
     scenes.load_goal_set(goal)
-    recipe = dataset.Recipe(goal, counts, seed, PlannerConfig(iterations=iterations), horizon or 0)
+    recipe = dataset.Recipe(goal, counts, seed, PlannerConfig(iterations=iterations), horizon or 0, feedback)
     with tqdm(total=count, desc="plans", unit="plan") as bar:
 
         def advance(plans: int) -> None:

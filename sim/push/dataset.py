@@ -19,8 +19,8 @@ from horseshoe.demonstrations import KEYS, MANIFEST, read_manifest, sound
 from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push import scenes
 from horseshoe.sim.push.config import PushConfig
-from horseshoe.sim.push.planner import PlannerConfig, plan, receding, replan
-from horseshoe.sim.push.warm_start import pair
+from horseshoe.sim.push.planner import PlannerConfig, follow, plan, receding, replan
+from horseshoe.sim.push.warm_start import must_bend, pair
 
 SHARD = 16  # plans tried per shard
 SHOWN = 32  # particles kept per object
@@ -38,6 +38,7 @@ class Recipe:
         planner: its settings.
         horizon: plan anew after this many decisions, with the settings of `planner.receding` and as many gradient
             steps as `planner` has; 0 for whole plans.
+        feedback: let the law of feedback (`steer.py`) act where the object keeps its shape.
     """
 
     goals: str = "wide"
@@ -45,6 +46,7 @@ class Recipe:
     first_seed: int = 0
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     horizon: int = 0
+    feedback: bool = False
 
 
 def make_shard(job: tuple[Recipe, int, int]) -> tuple[int, bytes, dict[str, Any]]:
@@ -57,7 +59,11 @@ def make_shard(job: tuple[Recipe, int, int]) -> tuple[int, bytes, dict[str, Any]
     lengths, failed, seconds = [], 0, 0.0
     for seed in range(recipe.first_seed + shard * SHARD, recipe.first_seed + shard * SHARD + count):
         scene = scenes.sample(goal_set, recipe.goals, seed, robots, config)
-        if recipe.horizon:
+        goal = scene.goal if scene.paired else pair(scene.start, scene.goal)
+        led = recipe.feedback and not must_bend(scene.start, goal)
+        if led:
+            found = follow(scene, config, MAX_DECISIONS)
+        elif recipe.horizon:
             settings = receding(robots, recipe.planner.iterations)
             found = replan(scene, config, settings, seed, recipe.horizon, MAX_DECISIONS // recipe.horizon)
         else:
@@ -66,12 +72,12 @@ def make_shard(job: tuple[Recipe, int, int]) -> tuple[int, bytes, dict[str, Any]
         if not found.success:
             failed += 1
             continue
-        goal = scene.goal if scene.paired else pair(scene.start, scene.goal)
         travelled = np.diff(found.robots, axis=0) / (config.robot_speed * config.control_period)
         lengths.append(len(found.actions))
         rows["robots"].append(found.robots[:-1])
         rows["velocities"].append(np.concatenate([np.zeros_like(travelled[:1]), travelled[:-1]]))
-        rows["actions"].append(travelled)  # what was done, not what was asked for: limits may have changed it
+        # Of a plan what was done, not what was asked for: limits may have changed it. The law asks anew each time.
+        rows["actions"].append(found.actions if led else travelled)
         rows["particles"].append(found.particles[:-1, shown])
         rows["goals"].append(goal[None, shown])
         rows["scores"].append([found.score])

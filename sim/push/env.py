@@ -13,7 +13,7 @@ from horseshoe import tokens as seeing
 from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push import scenes, shapes
 from horseshoe.sim.push.config import PushConfig
-from horseshoe.sim.push.warm_start import SETTLE, pair
+from horseshoe.sim.push.warm_start import SETTLE, must_bend, pair
 
 Array = NDArray[np.float64]
 Observation = dict[str, NDArray[np.float32]]
@@ -169,6 +169,24 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
         if given is None:
             return planner.first_plan(task, self.config, chosen)
         return planner.plan(task, self.config, chosen).actions
+
+    def bends(self, scene: int) -> bool:
+        """Whether the object of a scene must change its shape, for which `plan` is the better teacher than `steer`."""
+        start, goal = self.scenes[scene].start, self._goal[scene]
+        return must_bend(start, goal)
+
+    def steer(self, scene: int) -> Array:
+        """What the law of feedback (`sim/push/steer.py`) does now.
+
+        Args:
+            scene: which.
+
+        Returns:
+            Velocities over the top speed in the arena's axes, shape (robots, 2).
+        """
+        from horseshoe.sim.push.steer import steer
+
+        return steer(self.particles[scene], self._goal[scene], self.robot_positions[scene], self.config)
 
     def to_own_frames(self, velocities: Array) -> Array:
         """Turn arena velocities (such as a plan's) into actions; both (num_envs, robots, 2)."""

@@ -1,4 +1,4 @@
-"""A film of recorded episodes: robots, object, goal and how much of it is covered."""
+"""Films and pictures of recorded episodes: robots, object, goal and how much of it is covered."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,6 +91,29 @@ class _Stage:
         self._score.set_text(f"{track.period * t:4.1f} s    {track.score[t]:4.0%} of the way")
         self.figure.canvas.draw()
         return np.asarray(self.figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
+
+
+def save_strip(path: Path, episodes: Sequence[Path], pictures: int = 4, config: PushConfig | None = None) -> None:
+    """Write a picture with one row per recorded episode: its beginning, some moments on the way, its end.
+
+    Args:
+        path: to write (.png).
+        episodes: files of `arena.save_track`.
+        pictures: per episode.
+        config: the world they come from.
+
+    Raises:
+        HorseshoeError: a file is no recorded episode.
+    """
+    import imageio.v2 as imageio
+
+    rows = []
+    for episode in episodes:
+        track = load_track(episode)
+        stage = _Stage(track, config or PushConfig())
+        moments = np.linspace(0, len(track.score) - 1, pictures).round().astype(int)
+        rows.append(np.concatenate([stage.draw(int(t))[::2, ::2] for t in moments], axis=1))
+    imageio.imwrite(path, np.concatenate(rows))
 
 
 def save_film(path: Path, episodes: Sequence[Path], config: PushConfig | None = None) -> None:

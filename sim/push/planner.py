@@ -196,6 +196,40 @@ def replan(scene: Scene, config: PushConfig, settings: PlannerConfig, seed: int,
     return Plan(np.concatenate(actions), np.concatenate(body), np.concatenate(robots), history[-1], history, seconds)
 
 
+def follow(scene: Scene, config: PushConfig, decisions: int) -> Plan:
+    """Let the law of feedback (`steer.py`) act.
+
+    Args:
+        scene: the task.
+        config: the world.
+        decisions: how many; the actions found are those that it asked for.
+
+    Raises:
+        HorseshoeError: if the object explodes.
+    """
+    import warp as wp
+
+    from horseshoe.sim.push.steer import steer
+    from horseshoe.sim.push.world import PushWorld
+
+    began = time.perf_counter()
+    goal = scene.goal if scene.paired else pair(scene.start, scene.goal)
+    world = PushWorld(config, 1, len(scene.start), len(scene.robots))
+    world.reset(scene.start[None], scene.robots[None], [scene.area], [scene.material])
+    before, wanted = (occupancy(x, scene.area, config) for x in (scene.start, scene.goal))
+    body, robots, actions = [scene.start], [scene.robots], []
+    for _ in range(decisions):
+        actions.append(steer(body[-1], goal, robots[-1], config))
+        world.rollout(wp.array(actions[-1][None, None].astype(np.float32), dtype=wp.vec2))
+        world.carry()
+        body.append(world.particles.numpy()[0, 0].astype(float))
+        robots.append(world.robots.numpy()[0, 0].astype(float))
+    if world.exploded[0]:
+        raise HorseshoeError(f"{scene.name}: the simulated object exploded under the law of feedback")
+    score = float(incremental_iou(occupancy(body[-1], scene.area, config), before, wanted))
+    return Plan(np.array(actions), np.array(body), np.array(robots), score, [score], time.perf_counter() - began)
+
+
 def first_plan(scene: Scene, config: PushConfig, settings: PlannerConfig) -> Array:
     """A plan by geometry alone, not simulated: velocities over the top speed, shape (steps, n_robots, 2)."""
     goal = scene.goal if scene.paired else pair(scene.start, scene.goal)

@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 
 CRUISE = 0.8  # share of the top speed used to carry, so that the optimiser has room on both sides
 SETTLE = 4  # decisions at rest in the end
+BENT = 0.01  # mean change of shape [m] above which an object counts as bent
 VARIETY = 0.4  # chance in the choice of a cage
 
 
@@ -43,6 +44,13 @@ def pair(start: Array, goal: Array) -> Array:
             best, best_cost = angle, fit
     order = linear_sum_assignment(cdist(place(body, (0.0, 0.0), best), target, "sqeuclidean"))[1]
     return goal[order]
+
+
+def must_bend(start: Array, goal: Array) -> bool:
+    """Whether an object at start must change its shape to become the (paired) goal, both (n, 2) [m]."""
+    c0, c1 = start.mean(0), goal.mean(0)
+    back = place(goal - c1, (0.0, 0.0), -rotation(start - c0, goal - c1))
+    return bool(np.linalg.norm(back - (start - c0), axis=1).mean() > BENT)
 
 
 def path(start: Array, goal: Array, share: Array) -> Array:

@@ -100,7 +100,7 @@ def test_cloning_brings_the_policy_closer_to_the_planner(dataset: Path, tmp_path
     assert curve[-1]["error"] < 0.8 * curve[0]["error"]
 
 
-def test_the_planner_adds_what_it_does_from_where_the_policy_went(dataset: Path, distilled: Path) -> None:
+def test_the_teacher_adds_what_it_would_do_where_the_policy_went(dataset: Path, distilled: Path) -> None:
     data = Demonstrations(demonstrations.read(dataset))
     before = len(data)
     with np.load(distilled / "dagger-001-4.npz") as shard:
@@ -160,6 +160,16 @@ def test_attention_sees_neighbours_and_points_as_sets(dataset: Path) -> None:
     robots[..., 5] = 1.0
     other = actor(own, robots.flip(1), body.flip(1), goal.flip(1))
     torch.testing.assert_close(actor(own, robots, body, goal), other, rtol=0, atol=1e-5)
+
+
+def test_a_run_may_be_given_more_rounds(dataset: Path, distilled: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(distilled, tmp_path / "run"))
+    distill.distill(tiny(dataset, dagger=2), run)
+    config, _, state, _ = distill.load(run)
+    assert config.dagger == 2
+    assert state["step"] == 3 * config.steps
+    with pytest.raises(HorseshoeError, match=r"dagger is 2 there, 1 here"):
+        distill.distill(tiny(dataset), run)
 
 
 def test_going_on_with_other_settings_is_refused_by_name(dataset: Path, distilled: Path) -> None:
