@@ -20,6 +20,7 @@ ADVANCE = wp.constant(math.tan(mjcf.FINGER_TILT))  # of a closing finger along t
 PAD_LENGTH, PAD_THICKNESS = wp.constant(0.013), wp.constant(0.006)  # half, along tool x and y [m]
 SQUEEZE = wp.constant(0.002)  # a command this much tighter than a block holds it [m]
 GRIP_DEPTH = wp.constant(0.022)  # of the pads over a block that they can hold [m]
+LEAN = wp.constant(0.25)  # of a hand (sine of its tilt) that can still grip
 JAM = wp.constant(0.25)  # misalignment at which friction keeps the pads from closing on a block [rad]
 GIVE, GIVE_ANGLE = wp.constant(0.006), wp.constant(0.14)  # of two arms pulling at one structure before a latch opens
 STIFFNESS = wp.constant(15000.0)  # of an arm that is in the way [N/m]
@@ -343,6 +344,19 @@ def advance_chunk(
             tip = tip_height(pose, opening[env, r])
             if tip > top:
                 continue
+            # Between the pads? Then they cannot close on it while it lies askew.
+            local = wp.transform_point(wp.transform_inverse(pose), wp.transform_get_translation(block[env, b]))
+            bx = wp.quat_rotate(wp.transform_get_rotation(block[env, b]), wp.vec3(1.0, 0.0, 0.0))
+            by = wp.quat_rotate(wp.transform_get_rotation(block[env, b]), wp.vec3(0.0, 1.0, 0.0))
+            axis, width, length = bx, size_b[0], size_b[1]
+            if wp.abs(wp.dot(by, y)) > wp.abs(wp.dot(bx, y)):
+                axis, width, length = by, size_b[1], size_b[0]
+            c = wp.dot(axis, y)
+            error = wp.asin(wp.clamp((axis[0] * y[1] - axis[1] * y[0]) * wp.sign(c), -1.0, 1.0))
+            extent = width * wp.abs(c) + length * wp.abs(wp.sin(error))
+            between = wp.abs(local[0]) < length + PAD_LENGTH and wp.abs(local[1]) < opening[env, r] * 0.5
+            if between and wp.abs(error) > JAM:
+                opening[env, r] = wp.min(wp.max(opening[env, r], 2.0 * extent), STROKE)
             stuck = fixed(env, b, held, latched, accepted)
             for _ in range(2):
                 for side in range(2):
@@ -358,22 +372,12 @@ def advance_chunk(
                             contact[env, 0] = wp.max(contact[env, 0], hit.depth * STIFFNESS)
                         else:
                             push(env, b, hit.depth, hit.normal, hit.point, half[env], block, latched, accepted)
-            # Between the pads?
-            local = wp.transform_point(wp.transform_inverse(pose), wp.transform_get_translation(block[env, b]))
-            bx = wp.quat_rotate(wp.transform_get_rotation(block[env, b]), wp.vec3(1.0, 0.0, 0.0))
-            by = wp.quat_rotate(wp.transform_get_rotation(block[env, b]), wp.vec3(0.0, 1.0, 0.0))
-            axis, width, length = bx, size_b[0], size_b[1]
-            if wp.abs(wp.dot(by, y)) > wp.abs(wp.dot(bx, y)):
-                axis, width, length = by, size_b[1], size_b[0]
-            if wp.abs(local[0]) > length + 0.5 * PAD_LENGTH or top - tip < GRIP_DEPTH:
+            if wp.abs(local[0]) > length - PAD_LENGTH or top - tip < GRIP_DEPTH or lean > LEAN:
                 continue
-            if wp.abs(local[1]) > opening[env, r] * 0.5 or wp.abs(local[2]) > 0.045:
+            if not between or wp.abs(local[2]) > 0.045 or wp.abs(error) > JAM:
                 continue
-            c = wp.dot(axis, y)
-            error = wp.asin(wp.clamp((axis[0] * y[1] - axis[1] * y[0]) * wp.sign(c), -1.0, 1.0))
-            extent = width * wp.abs(c) + length * wp.abs(wp.sin(error))
             if opening[env, r] < 2.0 * extent + 0.001:
-                if not stuck and wp.abs(error) < JAM:  # the pads turn and centre it
+                if not stuck:  # the pads turn and centre it
                     align = wp.clamp(error, -0.05, 0.05)
                     centre = wp.transform_get_translation(block[env, b])
                     sideways = wp.vec2(y[0], y[1]) * (-local[1])
@@ -383,7 +387,7 @@ def advance_chunk(
                         extent = width * wp.abs(wp.cos(error)) + length * wp.abs(wp.sin(error))
                 opening[env, r] = wp.max(opening[env, r], 2.0 * extent)
                 squeezed = target[env, ticks - 1, r, 6] < 2.0 * width - SQUEEZE
-                if squeezed and wp.abs(error) < JAM and holder(env, b, held) < 0:
+                if squeezed and holder(env, b, held) < 0:
                     held[env, r] = b
                     opening[env, r] = 2.0 * width
                     grip[env, r] = wp.transform_inverse(pose) * block[env, b]
@@ -464,7 +468,7 @@ def advance_chunk(
             for k in range(4):
                 za, zb = float(-0.22), float(-0.22)
                 ea, eb = float(-0.07), float(-0.07)
-                wide = float(0.11)
+                wide = float(0.10)
                 if k % 2 == 1:
                     za, ea = -0.07, 0.0
                     wide -= 0.02
