@@ -46,6 +46,7 @@ extras = {
         "rosbags>=0.11",
     ],
     "train": [
+        "warp-lang>=1.19",
         "torch>=2.4",
         "stable-baselines3>=2.9",
         "tensorboard>=2.14",
