@@ -241,7 +241,9 @@ def test_episodes_differ_in_their_physics() -> None:
 
 
 def test_an_unknown_engine_is_refused_by_name() -> None:
-    with pytest.raises(HorseshoeError, match=r"'gazebo' is unknown; choose from \['mujoco', 'pybullet'\]"):
+    with pytest.raises(
+        HorseshoeError, match=r"'gazebo' is unknown; choose from \['mujoco', 'pybullet', 'quasistatic'\]"
+    ):
         gym.make_vec("horseshoe.sim:horseshoe/UShape-v0", vectorization_mode="vector_entry_point", engine="gazebo")
 
 
