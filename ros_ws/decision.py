@@ -1,6 +1,7 @@
 """From a perceived scene to the servo ticks of one decision: what the policy node does, without ROS."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,14 +68,8 @@ class Decider:
         contracts.check_observation(contract, self.observer.fields, file)
         self.contract = contract
         # The real transport has a delay of its own, so the path has none.
-        bases = cell_.base_poses
-        self.path = ActionPath(
-            contract.action,
-            1,
-            contract.robots,
-            xarm6.tool_pose_and_jacobian,
-            lambda q: capsules.gap_and_gradient(q, bases),
-        )
+        gap = partial(capsules.gap_and_gradient, bases=cell_.base_poses)
+        self.path = ActionPath(contract.action, 1, contract.robots, xarm6.tool_pose_and_jacobian, gap)
         self.assignment = Assignment(np.full((1, contract.robots), -1))
 
     @property

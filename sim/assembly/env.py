@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -121,7 +122,8 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         else:
             raise HorseshoeError(f"engine: {engine!r} is unknown; choose from ['mujoco', 'pybullet', 'quasistatic']")
         self.observer = SceneObserver(self.cell, self.blueprint)
-        self.path = ActionPath(self.config.action, num_envs, self.n_arms, xarm6.tool_pose_and_jacobian, self._gap)
+        gap = partial(capsules.gap_and_gradient, bases=self.cell.base_poses)
+        self.path = ActionPath(self.config.action, num_envs, self.n_arms, xarm6.tool_pose_and_jacobian, gap)
         self.task = Task(self.config.task, self.observer, self.world.magnets, self.config.action.decision_rate)
         self.sampler = StartSampler(self.cell, self.blueprint)
         self.start_config = self.config.starts
@@ -191,9 +193,6 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
                     self.recorder.finish(int(index), OUTCOMES[outcome[index]])
             self._begin(done)
         return self._observe(), arm_reward.mean(1), terminated, truncated, info
-
-    def _gap(self, q: Array) -> tuple[Array, Array]:
-        return capsules.gap_and_gradient(q, self.cell.base_poses)
 
     outcomes = OUTCOMES
     frame_rate = 1 / (CHUNK * TICK)  # of recordings [Hz]

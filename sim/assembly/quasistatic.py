@@ -17,7 +17,7 @@ from horseshoe.sim.assembly import magnets
 from horseshoe.sim.assembly.blueprint import Blueprint
 from horseshoe.sim.assembly.cell import Cell
 from horseshoe.sim.assembly.quasistatic_kernels import advance_chunk
-from horseshoe.sim.assembly.world import CHUNK, TICK, PhysicsRange, WorldState
+from horseshoe.sim.assembly.world import CHUNK, TICK, PhysicsRange, WorldState, size_lag_strength
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -43,9 +43,7 @@ class QuasiStaticWorld:
         rng = np.random.default_rng([seed, 0x706F6F6C])
         self.physics = [(physics or PhysicsRange()).sample(rng) for _ in range(pool)]
         self.models: list[Any] = list(self.physics)
-        self._sizes = np.array([p.size for p in self.physics])
-        self._lags = np.array([p.servo_lag for p in self.physics])
-        self._strengths = np.array([p.magnet for p in self.physics])
+        self._sizes, self._lags, self._strengths = size_lag_strength(self.physics)
         self.magnets = magnets.Magnets(blueprint, n_envs)
         self.model_index = np.zeros(n_envs, dtype=np.intp)
         self.diverged: Mask = np.zeros(n_envs, dtype=bool)

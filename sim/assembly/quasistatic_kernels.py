@@ -166,11 +166,23 @@ def pair_of(env: int, b: int, latched: wp.array2d(dtype=int), accepted: wp.array
 
 
 @wp.func
+def in_structure(env: int, b: int, latched: wp.array2d(dtype=int), accepted: wp.array(dtype=int)):
+    """Whether block b is the first one or joined to it."""
+    return b == 0 or pair_of(env, b, latched, accepted) >= 0
+
+
+@wp.func
+def scaled(goal: wp.transform, scale: float):
+    """Pose of a joined block in the first one, of blocks that are larger by a factor."""
+    return wp.transform(wp.transform_get_translation(goal) * scale, wp.transform_get_rotation(goal))
+
+
+@wp.func
 def fixed(env: int, b: int, held: wp.array2d(dtype=int), latched: wp.array2d(dtype=int), accepted: wp.array(dtype=int)):
     """Whether an arm holds block b or a structure that it is part of."""
     if holder(env, b, held) >= 0:
         return True
-    if b != 0 and pair_of(env, b, latched, accepted) < 0:
+    if not in_structure(env, b, latched, accepted):
         return False
     if holder(env, 0, held) >= 0:
         return True
@@ -193,7 +205,7 @@ def push(
     accepted: wp.array(dtype=int),
 ):
     """Move block b, and what is latched to it, so that the point moves by depth along the normal."""
-    joined = b == 0 or pair_of(env, b, latched, accepted) >= 0
+    joined = in_structure(env, b, latched, accepted)
     root = b
     if joined:
         root = 0
@@ -207,7 +219,7 @@ def push(
     turn = depth * part * lever / (k * k)
     if joined:
         for other in range(block.shape[1]):
-            if other == 0 or pair_of(env, other, latched, accepted) >= 0:
+            if in_structure(env, other, latched, accepted):
                 block[env, other] = moved(block[env, other], about, shift, turn)
     else:
         block[env, b] = moved(block[env, b], about, shift, turn)
@@ -302,9 +314,7 @@ def advance_chunk(
             if b == 0 or p >= 0:
                 pose = block[env, b]
                 if b != 0:
-                    goal = joined[p]
-                    shift = wp.transform_get_translation(goal) * scale
-                    pose = pose * wp.transform_inverse(wp.transform(shift, wp.transform_get_rotation(goal)))
+                    pose = pose * wp.transform_inverse(scaled(joined[p], scale))
                 rotation = wp.transform_get_rotation(pose)
                 if wp.dot(rotation, turned) < 0.0:
                     rotation = rotation * -1.0
@@ -316,9 +326,7 @@ def advance_chunk(
     for b in range(1, blocks):
         p = pair_of(env, b, latched, accepted)
         if p >= 0:
-            goal = joined[p]
-            shift = wp.transform_get_translation(goal) * scale
-            pose = block[env, 0] * wp.transform(shift, wp.transform_get_rotation(goal))
+            pose = block[env, 0] * scaled(joined[p], scale)
             if holder(env, b, held) >= 0:
                 off = wp.length(wp.transform_get_translation(pose) - wp.transform_get_translation(block[env, b]))
                 angle = spin_between(wp.transform_get_rotation(pose), wp.transform_get_rotation(block[env, b]))
@@ -409,8 +417,8 @@ def advance_chunk(
                 if a == b or not fixed(env, a, held, latched, accepted):
                     continue
                 both = fixed(env, b, held, latched, accepted)
-                same_a = a == 0 or pair_of(env, a, latched, accepted) >= 0
-                same_b = b == 0 or pair_of(env, b, latched, accepted) >= 0
+                same_a = in_structure(env, a, latched, accepted)
+                same_b = in_structure(env, b, latched, accepted)
                 if (same_a and same_b) or (both and b < a):
                     continue
                 pa, pb = wp.transform_get_translation(block[env, a]), wp.transform_get_translation(block[env, b])
@@ -433,8 +441,8 @@ def advance_chunk(
     # Free blocks push each other apart, half each.
     for a in range(blocks):
         for b in range(a + 1, blocks):
-            same_a = a == 0 or pair_of(env, a, latched, accepted) >= 0
-            same_b = b == 0 or pair_of(env, b, latched, accepted) >= 0
+            same_a = in_structure(env, a, latched, accepted)
+            same_b = in_structure(env, b, latched, accepted)
             if (same_a and same_b) or fixed(env, a, held, latched, accepted) or fixed(env, b, held, latched, accepted):
                 continue
             hit = overlap(rect_of(block[env, a], half[env, a]), rect_of(block[env, b], half[env, b]))
@@ -458,9 +466,7 @@ def advance_chunk(
     for b in range(1, blocks):
         p = pair_of(env, b, latched, accepted)
         if p >= 0:
-            goal = joined[p]
-            shift = wp.transform_get_translation(goal) * scale
-            block[env, b] = block[env, 0] * wp.transform(shift, wp.transform_get_rotation(goal))
+            block[env, b] = block[env, 0] * scaled(joined[p], scale)
 
     # Arms against each other: two capsules each, hand and fingers.
     for r in range(arms):

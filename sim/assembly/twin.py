@@ -21,7 +21,7 @@ from horseshoe.sim.assembly import magnets, mjcf
 from horseshoe.sim.assembly.blueprint import Blueprint
 from horseshoe.sim.assembly.cell import Cell
 from horseshoe.sim.assembly.twin_arm import TwinArm, write_urdf
-from horseshoe.sim.assembly.world import CHUNK, TICK, BatchWorld, PhysicsRange
+from horseshoe.sim.assembly.world import CHUNK, TICK, BatchWorld, PhysicsRange, size_lag_strength
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -250,9 +250,7 @@ class TwinWorld(BatchWorld):
         self.physics = [(physics or TWIN_PHYSICS).sample(rng) for _ in range(pool)]
         self.models = [self.models[0]] * pool
         self._pool = np.array(self.models, dtype=object)
-        self._sizes, self._lags, self._strengths = (
-            np.array([getattr(p, name) for p in self.physics]) for name in ("size", "servo_lag", "magnet")
-        )
+        self._sizes, self._lags, self._strengths = size_lag_strength(self.physics)
         self._folder = tempfile.TemporaryDirectory(prefix="horseshoe-twin-")
         urdf = Path(self._folder.name) / "xarm6.urdf"
         write_urdf(urdf)

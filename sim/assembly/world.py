@@ -41,6 +41,12 @@ class PhysicsRange:
         return mjcf.Physics(**{f.name: float(rng.uniform(*getattr(self, f.name))) for f in fields(self)})
 
 
+def size_lag_strength(pool: list[mjcf.Physics]) -> tuple[Array, Array, Array]:
+    """Scale of the blocks, time constant of the servos [s] and scale of the magnets of every physics, each (k,)."""
+    size, lag, strength = np.array([(p.size, p.servo_lag, p.magnet) for p in pool]).T
+    return size, lag, strength
+
+
 @dataclass
 class WorldState:
     """What every engine reports of a batch of cells (R arms, B blocks); world frame, SI units.
@@ -103,9 +109,7 @@ class BatchWorld:
         self.models = [mujoco.MjModel.from_xml_string(mjcf.cell_xml(cell, blueprint, p)) for p in self.physics]
         self._pool = np.empty(len(self.models), dtype=object)
         self._pool[:] = self.models
-        self._sizes = np.array([p.size for p in self.physics])
-        self._lags = np.array([p.servo_lag for p in self.physics])
-        self._strengths = np.array([p.magnet for p in self.physics])
+        self._sizes, self._lags, self._strengths = size_lag_strength(self.physics)
         model = self.models[0]
         self._data = [mujoco.MjData(model) for _ in range(max(n_threads, 1))]
         self._rollout = Rollout(nthread=n_threads if n_threads > 1 else 0)

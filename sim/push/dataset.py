@@ -20,7 +20,7 @@ from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push import scenes
 from horseshoe.sim.push.config import PushConfig
 from horseshoe.sim.push.planner import PlannerConfig, follow, plan, receding, replan
-from horseshoe.sim.push.warm_start import must_bend, pair
+from horseshoe.sim.push.warm_start import must_bend, paired_goal
 
 SHARD = 16  # plans tried per shard
 SHOWN = 32  # particles kept per object
@@ -59,7 +59,7 @@ def make_shard(job: tuple[Recipe, int, int]) -> tuple[int, bytes, dict[str, Any]
     lengths, failed, seconds = [], 0, 0.0
     for seed in range(recipe.first_seed + shard * SHARD, recipe.first_seed + shard * SHARD + count):
         scene = scenes.sample(goal_set, recipe.goals, seed, robots, config)
-        goal = scene.goal if scene.paired else pair(scene.start, scene.goal)
+        goal = paired_goal(scene)
         led = recipe.feedback and not must_bend(scene.start, goal)
         if led:
             found = follow(scene, config, MAX_DECISIONS)

@@ -13,7 +13,7 @@ from horseshoe import tokens as seeing
 from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push import scenes, shapes
 from horseshoe.sim.push.config import PushConfig
-from horseshoe.sim.push.warm_start import SETTLE, must_bend, pair
+from horseshoe.sim.push.warm_start import SETTLE, must_bend, paired_goal
 
 Array = NDArray[np.float64]
 Observation = dict[str, NDArray[np.float32]]
@@ -230,7 +230,7 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
             raise HorseshoeError(f"scenes: expected {len(index)}, got {len(chosen)}")
         for k, scene in zip(index, chosen, strict=True):
             self.scenes[k] = scene
-            self._goal[k] = scene.goal if scene.paired else pair(scene.start, scene.goal)
+            self._goal[k] = paired_goal(scene)
             self._areas[k] = scene.area
             self._before[k] = shapes.occupancy(scene.start, scene.area, self.config)
             self._wanted[k] = shapes.occupancy(scene.goal, scene.area, self.config)

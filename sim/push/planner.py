@@ -11,7 +11,7 @@ from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push.config import PushConfig
 from horseshoe.sim.push.scenes import Scene
 from horseshoe.sim.push.shapes import SUCCESS, incremental_iou, occupancy
-from horseshoe.sim.push.warm_start import VARIETY, pair, warm_start
+from horseshoe.sim.push.warm_start import VARIETY, paired_goal, warm_start
 
 Array = NDArray[np.float64]
 
@@ -124,7 +124,7 @@ def plan(
     """
     settings = settings or PlannerConfig()
     began = time.perf_counter()
-    goal = scene.goal if scene.paired else pair(scene.start, scene.goal)
+    goal = paired_goal(scene)
     wanted = occupancy(scene.goal, scene.area, config)
     before = occupancy(scene.start, scene.area, config)
 
@@ -171,7 +171,7 @@ def replan(scene: Scene, config: PushConfig, settings: PlannerConfig, seed: int,
     if every < 1:
         raise HorseshoeError(f"horizon: {every} decisions; at least 1 is needed")
     began = time.perf_counter()
-    goal = scene.goal if scene.paired else pair(scene.start, scene.goal)
+    goal = paired_goal(scene)
     world = PushWorld(config, 1, len(scene.start), len(scene.robots), every)
     world.reset(scene.start[None], scene.robots[None], [scene.area], [scene.material])
     before, wanted = (occupancy(x, scene.area, config) for x in (scene.start, scene.goal))
@@ -213,7 +213,7 @@ def follow(scene: Scene, config: PushConfig, decisions: int) -> Plan:
     from horseshoe.sim.push.world import PushWorld
 
     began = time.perf_counter()
-    goal = scene.goal if scene.paired else pair(scene.start, scene.goal)
+    goal = paired_goal(scene)
     world = PushWorld(config, 1, len(scene.start), len(scene.robots))
     world.reset(scene.start[None], scene.robots[None], [scene.area], [scene.material])
     before, wanted = (occupancy(x, scene.area, config) for x in (scene.start, scene.goal))
@@ -232,7 +232,7 @@ def follow(scene: Scene, config: PushConfig, decisions: int) -> Plan:
 
 def first_plan(scene: Scene, config: PushConfig, settings: PlannerConfig) -> Array:
     """A plan by geometry alone, not simulated: velocities over the top speed, shape (steps, n_robots, 2)."""
-    goal = scene.goal if scene.paired else pair(scene.start, scene.goal)
+    goal = paired_goal(scene)
     return _candidates(scene, goal, config, replace(settings, candidates=1), np.random.default_rng(0))[0]
 
 

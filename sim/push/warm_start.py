@@ -46,6 +46,11 @@ def pair(start: Array, goal: Array) -> Array:
     return goal[order]
 
 
+def paired_goal(scene: Scene) -> Array:
+    """Where every particle of a scene's object belongs [m], shape (n, 2)."""
+    return scene.goal if scene.paired else pair(scene.start, scene.goal)
+
+
 def must_bend(start: Array, goal: Array) -> bool:
     """Whether an object at start must change its shape to become the (paired) goal, both (n, 2) [m]."""
     c0, c1 = start.mean(0), goal.mean(0)
