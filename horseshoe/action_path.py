@@ -21,7 +21,9 @@ Mask = NDArray[np.bool_]
 Kinematics = Callable[[Array], tuple[Array, Array]]
 Gap = Callable[[Array], tuple[Array, Array]]
 
-_TIP_RADIUS = 0.03  # of the fingertips about the tool centre point, which a tilted tool lowers [m]
+_TIP_RADIUS = 0.012  # of a fingertip as the guard sees it, a ball that far behind the tool centre point [m]
+_TIP_INSET = 0.008  # of its centre outside of half the opening [m]
+_EASE = 5.0  # how much faster an arm may approach per metre that it is away [1/s]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class ActionConfig:
         floor: lowest the fingertips may be commanded to, z in the arm's base frame [m]. A stiff arm that is told to be
             a centimetre inside the table presses on it with 100 N; here it slides along above instead.
         clearance: closest two arms may be commanded to come [m]; 0 leaves them to themselves.
+        approach: fastest speed towards floor or other arm on arrival there [m/s]. A guard that looks ahead of moving
+            arms must not find them where they were never told to go.
     """
 
     joint_lower: tuple[float, ...]
@@ -59,6 +63,7 @@ class ActionConfig:
     max_delay: float = field(default=0.4, metadata={"range": (0.0, 2.0)})
     floor: float = field(default=-1.0, metadata={"range": (-1.0, 1.0)})
     clearance: float = field(default=0.0, metadata={"range": (0.0, 0.2)})
+    approach: float = field(default=0.2, metadata={"range": (0.01, 3.0)})
 
     def __post_init__(self) -> None:
         ticks = self.tick_rate / self.decision_rate
@@ -112,6 +117,10 @@ class ActionPath:
         self._sent = np.zeros((n_envs, n_arms, 6))
         self._velocity = np.zeros((n_envs, n_arms, 6))
         self._linear = np.zeros((n_envs, n_arms, 3, 6))
+        # Distances that the ticks of a decision keep an eye on, to first order: to the floor, between the arms.
+        self._spread = np.zeros((n_envs, n_arms))  # of the fingertips from the middle of the hand [m]
+        self._height, self._height_slope = np.zeros((n_envs, n_arms)), np.zeros((n_envs, n_arms, 6))
+        self._between, self._between_slope = np.zeros(n_envs), np.zeros((n_envs, n_arms, 6))
         self._tick = 0
         self._ramp = max(round(config.interpolation * ticks), 1)
         self._rows = np.arange(n_envs)
@@ -169,12 +178,17 @@ class ActionPath:
         wanted = np.clip(wanted, -1.0, 1.0)
         joints = self.target[..., :6] + wanted[..., :6] * self._step
         joints = np.clip(joints, measured - self.config.reach, measured + self.config.reach)
-        joints = self._above_floor(self._apart(np.clip(joints, self._low, self._high)))
         closed, opened = self.config.gripper_range
         opening = closed + (wanted[..., 6:] + 1) / 2 * (opened - closed)
+        # The hand is at most as wide as it was lately told to be.
+        self._spread = _TIP_INSET + np.maximum(self._history[..., 6].max(0), opening[..., 0]) / 2
+        joints = self._above_floor(self._apart(np.clip(joints, self._low, self._high)))
         self._history[1:] = self._history[:-1]
         self._history[0] = np.concatenate([joints, opening], axis=-1)
-        self._linear = self._kinematics(self._sent)[1][..., :3, :]
+        self._height, self._height_slope, self._linear = self._above(self._sent)
+        if self.config.clearance and self._gap is not None:
+            self._between, self._between_slope = self._gap(self._sent)
+            self._between = self._between - self.config.clearance
         self._tick = 0
         return self._history[0].copy()
 
@@ -201,17 +215,41 @@ class ActionPath:
     def _above_floor(self, joints: Array) -> Array:
         """Lift targets (n_envs, n_arms, 6) whose fingertips are below the floor, by the least joint motion."""
         for _ in range(3):  # Newton's method
-            pose, jacobian = self._kinematics(joints)
-            axis = pose[..., :3, 2]
-            lean = np.maximum(np.hypot(axis[..., 0], axis[..., 1]), 1e-6)  # sine of the tool's tilt
-            deficit = self.config.floor - (pose[..., 2, 3] - _TIP_RADIUS * lean)
-            if not (deficit > 1e-4).any():
+            height, slope, _ = self._above(joints)
+            if not (height < -1e-4).any():
                 break
-            turn = jacobian[..., 3, :] * axis[..., 1:2] - jacobian[..., 4, :] * axis[..., :1]  # of the axis' z
-            slope = jacobian[..., 2, :] + _TIP_RADIUS * (axis[..., 2] / lean)[..., None] * turn
-            scale = np.maximum(deficit, 0.0) / np.maximum((slope**2).sum(-1), 1e-6)
+            scale = np.maximum(-height, 0.0) / np.maximum((slope**2).sum(-1), 1e-6)
             joints = np.clip(joints + scale[..., None] * slope, self._low, self._high)
         return joints
+
+    def _above(self, joints: Array) -> tuple[Array, Array, Array]:
+        """Height of the fingertips above the floor [m], its gradient, and the tool's linear Jacobian."""
+        pose, jacobian = self._kinematics(joints)
+        y, z = pose[..., :3, 1], pose[..., :3, 2]
+
+        def turned(axis: Array) -> Array:  # gradient of the axis' height
+            return jacobian[..., 3, :] * axis[..., 1:2] - jacobian[..., 4, :] * axis[..., :1]
+
+        height = pose[..., 2, 3] - self._spread * np.abs(y[..., 2]) - _TIP_RADIUS * (1 + z[..., 2])
+        slope = jacobian[..., 2, :] - _TIP_RADIUS * turned(z)
+        slope = slope - (self._spread * np.sign(y[..., 2]))[..., None] * turned(y)
+        height = height - self.config.floor
+        return height, slope, jacobian[..., :3, :]
+
+    def _eased(self, speed: Array) -> Array:
+        """Joint speeds (n_envs, n_arms, 6) slowed down where they approach floor or other arm too fast."""
+        cfg, dt = self.config, 1.0 / self.config.tick_rate
+
+        def part(rate: Array, distance: Array) -> Array:
+            allowed = cfg.approach + _EASE * np.maximum(distance, 0.0)
+            return np.minimum(1.0, allowed / np.maximum(-rate, 1e-9))
+
+        speed = speed * part((self._height_slope * speed).sum(-1), self._height)[..., None]
+        if cfg.clearance:
+            speed = speed * part((self._between_slope * speed).sum((1, 2)), self._between)[:, None, None]
+            self._between = self._between + (self._between_slope * speed).sum((1, 2)) * dt
+        self._height = self._height + (self._height_slope * speed).sum(-1) * dt
+        return speed
 
     def tick(self) -> Tick:
         """The next servo tick after `decide`. Late ticks keep the last target."""
@@ -230,7 +268,7 @@ class ActionPath:
         change = cfg.max_acceleration * dt
         speed = np.clip(speed, self._velocity - change, self._velocity + change)
         tool = np.linalg.norm(np.einsum("nrij,nrj->nri", self._linear, speed), axis=-1)
-        speed *= np.minimum(1.0, cfg.max_tool_speed / np.maximum(tool, 1e-9))[..., None]
+        speed = self._eased(speed * np.minimum(1.0, cfg.max_tool_speed / np.maximum(tool, 1e-9))[..., None])
         self._velocity = speed
         self._sent = np.clip(self._sent + speed * dt, self._low, self._high)
         self._tick += 1

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from horseshoe import contract as contracts
 from horseshoe.action_path import ActionPath
@@ -13,7 +14,7 @@ from horseshoe.hardware import capsules, xarm6
 from horseshoe.policies.runtime import OnnxPolicy
 from horseshoe.sim.assembly import blueprint as blueprints
 from horseshoe.sim.assembly import cell as cells
-from horseshoe.sim.assembly.scene import Assignment, Scene, SceneObserver, scene_of
+from horseshoe.sim.assembly.scene import Assignment, Scene, SceneObserver
 
 Array = NDArray[np.float64]
 
@@ -100,6 +101,7 @@ class Decider:
         return self.path.decision(action, seen.q[None])[0]
 
     def _scene(self, seen: Seen) -> Scene:
-        return scene_of(
-            seen.q[None], seen.opening[None], seen.position[None], seen.quaternion[None], self.path.target.copy()
-        )
+        turns = self.observer.blueprint.quarter_turns(seen.quaternion)
+        roll = self.observer.blueprint.roll(np.arange(len(turns)), turns)
+        rotation = (Rotation.from_quat(seen.quaternion, scalar_first=True) * roll).as_matrix()
+        return Scene(seen.q[None], seen.opening[None], seen.position[None], rotation[None], self.path.target.copy())

@@ -112,6 +112,40 @@ class Blueprint:
         return np.array(matrices)
 
     @cached_property
+    def roll_axis(self) -> NDArray[np.intp]:
+        """Axis of every block (0: x, 1: y) about which a quarter turn changes nothing, shape (B,); -1 for none."""
+        found = np.full(len(self.blocks), -1)
+        for b, block in enumerate(self.blocks):
+            own = self.magnet_block == b
+            for axis in (0, 1):
+                off = np.delete(np.arange(3), axis)
+                central = not self.magnet_position[own][:, off].any() and not self.magnet_axis[own][:, off].any()
+                if central and block.size[off[0]] == block.size[off[1]]:
+                    found[b] = axis
+        return found
+
+    def quarter_turns(self, quaternion: NDArray[np.float64]) -> NDArray[np.intp]:
+        """How to call the sides of blocks that have rolled over, where all four are alike.
+
+        Args:
+            quaternion: (w, x, y, z), shape (..., B, 4).
+
+        Returns:
+            Quarter turns about `roll_axis`, in the block frame, that bring its z axis up again; 0 for a block that lies
+            less than 60 degrees from that, or on end, shape (..., B).
+        """
+        w, x, y, z = np.moveaxis(quaternion, -1, 0)
+        up = 1 - 2 * (x**2 + y**2)
+        side = np.where(self.roll_axis == 0, -2 * (y * z + w * x), 2 * (x * z - w * y)) * (self.roll_axis >= 0)
+        angle = np.arctan2(side, up)
+        rolled = (self.roll_axis >= 0) & (np.abs(angle) > np.pi / 3) & (np.hypot(side, up) > 0.5)
+        return np.where(rolled, np.round(angle / (np.pi / 2)), 0).astype(np.intp) % 4
+
+    def roll(self, block: NDArray[np.intp], turns: NDArray[np.intp]) -> Rotation:
+        """Rotations, k of them, of blocks (k,) by quarter turns (k,) about their `roll_axis`, in the block frame."""
+        return Rotation.from_rotvec(np.eye(3)[self.roll_axis[block]] * (turns * np.pi / 2)[:, None])
+
+    @cached_property
     def goal_position(self) -> NDArray[np.float64]:
         """Centre of the accepted block in the frame of the socket's block once joined [m], shape (P, 3)."""
         _, s, a = self.pairs.T

@@ -15,7 +15,7 @@ from horseshoe.hardware import xarm6
 from horseshoe.observation import Field, FieldSet
 from horseshoe.sim.assembly.blueprint import Blueprint
 from horseshoe.sim.assembly.cell import Cell
-from horseshoe.sim.assembly.magnets import matrices, rotation_angle
+from horseshoe.sim.assembly.magnets import rotation_angle
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -217,11 +217,6 @@ class SceneObserver:
     def unmirror(self, action: Array, assignment: Assignment) -> Array:
         """Actions of arms that see the mirror image, as the real joints must do them; (n, R, 7)."""
         return np.where(self.mirrored(assignment)[..., None], action * MIRROR_ACTION, action)
-
-
-def scene_of(q: Array, opening: Array, position: Array, quaternion: Array, target: Array) -> Scene:
-    """Scene with orientations given as quaternions (w, x, y, z)."""
-    return Scene(q, opening, position, matrices(quaternion), target)
 
 
 def _columns(rotation: Array) -> Array:

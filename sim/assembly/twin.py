@@ -147,6 +147,14 @@ class _TwinCell:
         for body, place, turn in zip(self.blocks, position, quaternion, strict=True):
             self.client.resetBasePositionAndOrientation(body, place.tolist(), [*turn[1:], turn[0]])
 
+    def turn(self, quaternion: Array) -> None:
+        """Turn blocks about their centres, to (w, x, y, z), (B, 4); they keep their speed."""
+        for body, turn in zip(self.blocks, quaternion, strict=True):
+            velocity = self.client.getBaseVelocity(body)
+            centre, _ = self.client.getBasePositionAndOrientation(body)
+            self.client.resetBasePositionAndOrientation(body, centre, [*turn[1:], turn[0]])
+            self.client.resetBaseVelocity(body, *velocity)
+
     def latch(self, wanted: Mask) -> None:
         """Make and remove constraints so that they are those of the pairs wanted, shape (P,)."""
         bp, size = self._blueprint, self.physics.size
@@ -285,6 +293,8 @@ class TwinWorld(BatchWorld):
                 self._read(int(i))
             if (tick + 1) % CHUNK == 0 or tick + 1 == n_ticks:
                 self.trace.append(self._state.copy())
+        for i in self._name_sides():
+            self.cells[i].turn(self._state[i, 1 + self._n_arm : 1 + self._nq].reshape(-1, 7)[:, 3:])
 
     def snapshot(self) -> dict[str, Array]:
         """Not offered.

@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 from mujoco.rollout import Rollout
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from horseshoe.hardware import xarm6
 from horseshoe.sim.assembly import magnets, mjcf
@@ -217,6 +218,32 @@ class BatchWorld:
             force = np.linalg.norm(sensors.reshape(n, ticks, -1, 3), axis=-1).max(1)
             np.maximum(self._force, np.where(frozen[:, None], 0.0, force), out=self._force)
         self.diverged = frozen
+        self._name_sides()
+
+    def _name_sides(self) -> NDArray[np.intp]:
+        """Call free blocks that rolled over by the side that is up now; their sides are alike, and nothing moves.
+
+        Returns:
+            Environments in which a block was renamed.
+        """
+        start = 1 + self.n_arms * _PER_ARM
+        blocks = self._state[:, start : 1 + self._nq].reshape(self.n_envs, self.n_blocks, 7)
+        turns = self.blueprint.quarter_turns(blocks[..., 3:])
+        env, pair = np.nonzero(self.magnets.latched)
+        for magnet in self.blueprint.pairs[pair, 1:].T:
+            turns[env, self.blueprint.magnet_block[magnet]] = 0
+        env, block = np.nonzero(turns)
+        if not env.size:
+            return env
+        roll = self.blueprint.roll(block, turns[env, block])
+        place = start + 7 * block[:, None] + np.arange(3, 7)
+        turned = Rotation.from_quat(self._state[env[:, None], place], scalar_first=True) * roll
+        self._state[env[:, None], place] = turned.as_quat(scalar_first=True)
+        # The angular velocity of a free joint is in the frame of its body.
+        place = 1 + self._nq + self.n_arms * _PER_ARM + 6 * block[:, None] + np.arange(3, 6)
+        self._state[env[:, None], place] = roll.inv().apply(self._state[env[:, None], place])
+        self.trace[-1] = self._state.copy()
+        return np.unique(env)
 
     def state(self, lag: NDArray[np.intp] | None = None) -> WorldState:
         """Read every environment.

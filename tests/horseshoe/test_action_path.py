@@ -202,20 +202,38 @@ def test_a_tick_rate_that_does_not_fit_the_decisions_is_refused() -> None:
         config(decision_rate=7.0)
 
 
+def lowest_fingertip(joints: np.ndarray, opening: float) -> float:
+    """As the guard sees it [m]."""
+    fingers = slice(capsules.NAMES.index("left finger"), None)
+    return float((capsules.arm_capsules(joints, opening)[fingers, 1, 2] - capsules.RADII[fingers]).min())
+
+
 def test_a_hand_commanded_into_the_table_slides_along_above_it() -> None:
     made, measured, floor = path(floor=0.05), HOME[None, None].copy(), 0.05
     down = np.zeros((1, 1, 7))
     down[..., 1], down[..., 0] = 1.0, 0.3  # the shoulder leans forward while the arm turns
-    heights, tilts = [], []
+    heights = []
     for _ in range(30):
         measured = made.decision(down, measured)[:, -1, :, :6]
-        tool = xarm6.forward_kinematics(measured[0, 0])
-        heights.append(tool[2, 3])
-        tilts.append(np.hypot(tool[0, 2], tool[1, 2]))
+        heights.append(lowest_fingertip(measured[0, 0], 0.05))
     assert heights[0] > 0.15
-    lowest = np.array(heights) - 0.03 * np.array(tilts)
-    assert lowest.min() == pytest.approx(floor, abs=0.002), "it gets to the floor and no further"
+    assert min(heights) == pytest.approx(floor, abs=0.002), "it gets to the floor and no further"
     assert measured[0, 0, 0] > HOME[0] + 0.5, "and still moves sideways there"
+
+
+def test_a_diving_hand_slows_down_before_the_floor_and_nowhere_else() -> None:
+    down = np.zeros((12, 1, 1, 7))
+    down[..., 1] = 1.0
+    falls = {}
+    for approach in (0.02, 3.0):
+        sent = run(path(floor=0.05, approach=approach), down)[0, :, 0]
+        heights = np.array([lowest_fingertip(q, 0.05) for q in sent[:, :6]]) - 0.05
+        falls[approach] = -np.diff(heights) * 100.0
+        near = (heights[:-1] < 0.01) & (heights[:-1] > 0.004)
+        falls[approach, "near"] = falls[approach][near]
+    assert falls[0.02].max() == pytest.approx(falls[3.0].max(), rel=0.01), "it dives as fast"
+    assert falls[3.0, "near"].max() > 0.11, "without the limit it arrives fast"
+    assert falls[0.02, "near"].max() < 0.02 + 5 * 0.01 + 0.01
 
 
 def test_a_target_above_the_floor_is_left_alone() -> None:

@@ -22,7 +22,8 @@ def test_it_decides_what_the_training_environment_would(policy: Path, seen: Seen
     from horseshoe.hardware import xarm6
     from horseshoe.policies.runtime import OnnxPolicy
     from horseshoe.sim.assembly import blueprint, cell
-    from horseshoe.sim.assembly.scene import SceneObserver, scene_of
+    from horseshoe.sim.assembly.magnets import matrices
+    from horseshoe.sim.assembly.scene import Scene, SceneObserver
 
     decider, onnx = Decider(str(policy), "u_shape", 100.0), OnnxPolicy(policy)
     decider.start(seen)
@@ -32,7 +33,7 @@ def test_it_decides_what_the_training_environment_would(policy: Path, seen: Seen
     assignment = None
     for _ in range(2):
         parts = (seen.q[None], seen.opening[None], seen.position[None], seen.quaternion[None])
-        scene = scene_of(*parts, path.target)
+        scene = Scene(*parts[:3], matrices(parts[3]), path.target)
         assignment = assignment or observer.assign(scene)
         action = onnx.act(observer.observe(scene, assignment).astype(np.float32))
         expected = path.decision(observer.unmirror(action.astype(np.float64), assignment), seen.q[None])[0]

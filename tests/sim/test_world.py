@@ -6,11 +6,14 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from horseshoe.sim.assembly import blueprint, cell, mjcf
 from horseshoe.sim.assembly import world as worlds
+from horseshoe.sim.assembly.magnets import matrices
 from horseshoe.sim.assembly.scene import GRASP_HEIGHT, MIRROR_JOINTS
 from horseshoe.sim.assembly.starts import HOME, inverse_kinematics
+from horseshoe.sim.assembly.twin import TwinWorld
 from horseshoe.sim.assembly.world import BatchWorld, PhysicsRange
 from tests.sim.conftest import FAR_BLOCK, hold, park
 
@@ -243,3 +246,39 @@ def test_a_mirrored_scene_behaves_mirrored(make_world: Callable[..., BatchWorld]
     assert np.linalg.norm(state.position[0, 1] - position[1]) > 0.005, "the magnets moved the leg"
     sockets = [world.blueprint.pairs[world.magnets.latched[env], 0].tolist() for env in range(2)]
     assert sockets == [[0], [1]]
+
+
+@pytest.mark.parametrize("engine", [BatchWorld, TwinWorld])
+def test_a_leg_that_rolled_over_is_called_by_the_side_that_is_up_and_joins_as_any_other(
+    engine: type[BatchWorld],
+) -> None:
+    world = engine(cell.load(), blueprint.load("u_shape"), 3, pool=1)
+    position = np.tile([[0.0, 0.0, 0.02], [-0.08, 0.065, 0.02], [0.2, 0.3, 0.02]], (3, 1, 1))
+    turned = [[0], [90], [180]]
+    quaternion = np.tile([1.0, 0.0, 0.0, 0.0], (3, 3, 1))
+    quaternion[:, 1] = Rotation.from_euler("y", turned, degrees=True).as_quat(scalar_first=True)
+    joints, opening = np.tile(HOME, (3, 2, 1)), np.full((3, 2), 0.085)
+    world.reset(np.ones(3, dtype=bool), np.zeros(3, dtype=np.intp), joints, opening, position, quaternion)
+    world.advance(hold(world, 20))
+    state = world.state()
+    up = matrices(state.quaternion)[:, 1, 2, 2]
+    assert up.min() > 0.99, "the same side is up everywhere"
+    np.testing.assert_array_less(np.abs(state.position[:, 1] - position[:, 1]).max(), 0.006)
+    world.advance(hold(world, 40))
+    assert world.magnets.latched.any(1).all(), "and its magnet meets the base's"
+
+
+def test_a_tumbling_leg_keeps_its_motion_when_it_is_renamed() -> None:
+    world = BatchWorld(cell.load(), blueprint.load("u_shape"), 2, n_threads=1)
+    position = np.tile([[0.0, 0.3, 0.02], [0.0, 0.0, 0.3], [0.2, 0.3, 0.02]], (2, 1, 1))
+    quaternion = np.tile([1.0, 0.0, 0.0, 0.0], (2, 3, 1))
+    # A whole quarter turn apart: the second is renamed after the first decision, and both fall alike.
+    quaternion[:, 1] = Rotation.from_euler("y", [[20], [110]], degrees=True).as_quat(scalar_first=True)
+    joints, opening = np.tile(HOME, (2, 2, 1)), np.full((2, 2), 0.085)
+    world.reset(np.ones(2, dtype=bool), np.zeros(2, dtype=np.intp), joints, opening, position, quaternion)
+    for _ in range(5):
+        world.advance(hold(world, 8))
+        state = world.state()
+        np.testing.assert_allclose(matrices(state.quaternion[1, 1]), matrices(state.quaternion[0, 1]), atol=1e-6)
+        np.testing.assert_allclose(state.velocity[1, 1], state.velocity[0, 1], atol=1e-6)
+    assert np.abs(state.velocity[:, 1, 4]).max() > 0.3, "landing on its edge turns it"
