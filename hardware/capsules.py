@@ -1,6 +1,7 @@
-"""The arm and its gripper as nine capsules: coarse on purpose, cheap enough for every servo tick.
+"""The arm and its gripper as ten capsules: coarse on purpose, cheap enough for every servo tick.
 
-Measured off the vendor's drawings and meshes to about a centimetre; the clearance of the guard has to cover that.
+Measured off the vendor's meshes; from the wrist on these stick out by less than a centimetre, which the clearance of the
+guard has to cover.
 """
 
 import numpy as np
@@ -17,16 +18,17 @@ _SHAPES = (
     ("forearm", 3, (0.0775, 0.10, 0), (0.0775, 0.3425, 0), 0.055),
     ("wrist", 5, (0, 0, 0), (0.076, 0.01, 0), 0.055),
     ("flange", 5, (0.076, 0.01, 0), (0.076, 0.097, 0), 0.042),
-    ("gripper", 6, (0, 0, 0.03), (0, 0, 0.09), 0.045),
+    ("gripper", 6, (0, 0, 0.025), (0, 0, 0.075), 0.055),
     ("left finger", 6, (0, 0.055, 0.10), (0, 0.008, xarm6.TOOL_OFFSET - 0.012), 0.012),
     ("right finger", 6, (0, -0.055, 0.10), (0, -0.008, xarm6.TOOL_OFFSET - 0.012), 0.012),
+    ("wrist motor", 4, (0, 0.03, -0.10), (0, 0.042, 0), 0.047),
 )
 NAMES = tuple(shape[0] for shape in _SHAPES)
 RADII = np.array([shape[4] for shape in _SHAPES])
 _LINK = np.array([shape[1] for shape in _SHAPES])
 _ENDS = np.array([[shape[2], shape[3]] for shape in _SHAPES], dtype=np.float64)
 _FINGERS = (7, 8)
-_MOVING = np.arange(3, 9)  # what can meet the other arm over the table: all from the forearm on
+_MOVING = np.arange(3, 10)  # what can meet the other arm over the table: all from the forearm on
 _OPEN_ENDS = _ENDS.copy()
 _OPEN_ENDS[_FINGERS, 1, 1] += np.array([0.5, -0.5]) * xarm6.GRIPPER_STROKE
 # Pairs that can meet within one arm: everything from the forearm on with the column, the hand with the upper arm.
@@ -45,7 +47,7 @@ def arm_capsules(q: Array, opening: float, base: Array | None = None) -> Array:
         base: world pose of the arm's base [m], shape (4, 4); the base frame itself if omitted.
 
     Returns:
-        [m], shape (9, 2, 3); radii are in `RADII`, names in `NAMES`.
+        [m], shape (10, 2, 3); radii are in `RADII`, names in `NAMES`.
     """
     link_rotations, link_positions = link_poses(q)
     rotations, positions = np.empty((7, 3, 3)), np.empty((7, 3))

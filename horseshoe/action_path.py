@@ -23,7 +23,8 @@ Gap = Callable[[Array], tuple[Array, Array]]
 
 _TIP_RADIUS = 0.012  # of a fingertip as the guard sees it, a ball that far behind the tool centre point [m]
 _TIP_INSET = 0.008  # of its centre outside of half the opening [m]
-_EASE = 5.0  # how much faster an arm may approach per metre that it is away [1/s]
+_EASE = 8.0  # fastest approach to floor or other arm, per distance left [1/s]: a guard that looks ahead stays calm
+_LOOK = 4  # ticks between two measurements of those distances
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,6 @@ class ActionConfig:
         floor: lowest the fingertips may be commanded to, z in the arm's base frame [m]. A stiff arm that is told to be
             a centimetre inside the table presses on it with 100 N; here it slides along above instead.
         clearance: closest two arms may be commanded to come [m]; 0 leaves them to themselves.
-        approach: fastest speed towards floor or other arm on arrival there [m/s]. A guard that looks ahead of moving
-            arms must not find them where they were never told to go.
     """
 
     joint_lower: tuple[float, ...]
@@ -63,7 +62,6 @@ class ActionConfig:
     max_delay: float = field(default=0.4, metadata={"range": (0.0, 2.0)})
     floor: float = field(default=-1.0, metadata={"range": (-1.0, 1.0)})
     clearance: float = field(default=0.0, metadata={"range": (0.0, 0.2)})
-    approach: float = field(default=0.2, metadata={"range": (0.01, 3.0)})
 
     def __post_init__(self) -> None:
         ticks = self.tick_rate / self.decision_rate
@@ -117,7 +115,7 @@ class ActionPath:
         self._sent = np.zeros((n_envs, n_arms, 6))
         self._velocity = np.zeros((n_envs, n_arms, 6))
         self._linear = np.zeros((n_envs, n_arms, 3, 6))
-        # Distances that the ticks of a decision keep an eye on, to first order: to the floor, between the arms.
+        # Distances that the ticks keep an eye on, to first order: to the floor, between the arms.
         self._spread = np.zeros((n_envs, n_arms))  # of the fingertips from the middle of the hand [m]
         self._height, self._height_slope = np.zeros((n_envs, n_arms)), np.zeros((n_envs, n_arms, 6))
         self._between, self._between_slope = np.zeros(n_envs), np.zeros((n_envs, n_arms, 6))
@@ -185,10 +183,6 @@ class ActionPath:
         joints = self._above_floor(self._apart(np.clip(joints, self._low, self._high)))
         self._history[1:] = self._history[:-1]
         self._history[0] = np.concatenate([joints, opening], axis=-1)
-        self._height, self._height_slope, self._linear = self._above(self._sent)
-        if self.config.clearance and self._gap is not None:
-            self._between, self._between_slope = self._gap(self._sent)
-            self._between = self._between - self.config.clearance
         self._tick = 0
         return self._history[0].copy()
 
@@ -237,16 +231,21 @@ class ActionPath:
         return height, slope, jacobian[..., :3, :]
 
     def _eased(self, speed: Array) -> Array:
-        """Joint speeds (n_envs, n_arms, 6) slowed down where they approach floor or other arm too fast."""
-        cfg, dt = self.config, 1.0 / self.config.tick_rate
+        """Joint speeds (n_envs, n_arms, 6) without what brings an arm too fast towards the floor or the other arm."""
+        dt = 1.0 / self.config.tick_rate
 
-        def part(rate: Array, distance: Array) -> Array:
-            allowed = cfg.approach + _EASE * np.maximum(distance, 0.0)
-            return np.minimum(1.0, allowed / np.maximum(-rate, 1e-9))
+        def excess(rate: Array, distance: Array, slope: Array, axes: tuple[int, ...]) -> Array:
+            # What is too close already moves apart, gently.
+            beyond = np.maximum(-rate - _EASE * np.maximum(distance, -0.01), 0.0)
+            return beyond / np.maximum((slope**2).sum(axes), 1e-3)
 
-        speed = speed * part((self._height_slope * speed).sum(-1), self._height)[..., None]
-        if cfg.clearance:
-            speed = speed * part((self._between_slope * speed).sum((1, 2)), self._between)[:, None, None]
+        if self.config.clearance:
+            rate = (self._between_slope * speed).sum((1, 2))
+            part = excess(rate, self._between, self._between_slope, (1, 2))
+            speed = speed + part[:, None, None] * self._between_slope
+        rate = (self._height_slope * speed).sum(-1)
+        speed = speed + excess(rate, self._height, self._height_slope, (-1,))[..., None] * self._height_slope
+        if self.config.clearance:
             self._between = self._between + (self._between_slope * speed).sum((1, 2)) * dt
         self._height = self._height + (self._height_slope * speed).sum(-1) * dt
         return speed
@@ -255,6 +254,11 @@ class ActionPath:
         """The next servo tick after `decide`. Late ticks keep the last target."""
         cfg = self.config
         ticks, dt = cfg.ticks_per_decision, 1.0 / cfg.tick_rate
+        if self._tick % _LOOK == 0:
+            self._height, self._height_slope, self._linear = self._above(self._sent)
+            if cfg.clearance and self._gap is not None:
+                gap, self._between_slope = self._gap(self._sent)
+                self._between = gap - cfg.clearance
         # The ramp that reaches the far end now started `_delay` ticks ago.
         now = min(self._tick, ticks - 1) + 1 - self._delay
         back = -((now - 1) // ticks)  # decisions ago

@@ -28,7 +28,8 @@ from horseshoe.sim.assembly.world import CHUNK, TICK, BatchWorld, PhysicsRange
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-FLOOR = 0.01  # of the fingertips over the table that the arms stand on; closing, they advance by 12 mm [m]
+FLOOR = 0.01  # of the open fingertips over the table that the arms stand on [m]
+CLOSED = 0.02  # narrowest opening; the fingers of a hand that closes further advance into the table [m]
 CLEARANCE = 0.02  # between the arms as commanded [m]; the guard stops them at half of it
 
 
@@ -38,6 +39,7 @@ def default_action_config() -> ActionConfig:
         joint_lower=tuple(xarm6.JOINT_LOWER.tolist()),
         joint_upper=tuple(xarm6.JOINT_UPPER.tolist()),
         tick_rate=round(1 / TICK),
+        gripper_range=(CLOSED, xarm6.GRIPPER_STROKE),
         floor=FLOOR,
         clearance=CLEARANCE,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from horseshoe.hardware import xarm6
+from horseshoe.hardware import capsules, xarm6
 from horseshoe.sim.assembly.blueprint import Blueprint
 from horseshoe.sim.assembly.cell import Cell
 from horseshoe.sim.assembly.magnets import matrices
@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 HOME = np.array([0.0, -0.35, -0.9, 0.0, 1.25, 0.0])  # tool down, 25 cm above the table [rad]
+ARM_GAP = 0.025  # between the arms at the start; the action path keeps them 2 cm apart [m]
 NEAREST = 0.30  # closest an arm's tool gets to its own base with the tool down [m]
 
 
@@ -272,13 +273,9 @@ class StartSampler:
             opening[let_go, r] = command[let_go, r] = 0.07
 
     def _apart(self, q: Array, position: Array, quaternion: Array) -> Mask:
-        """Where tools are apart and blocks do not overlap, shape (n,)."""
+        """Where arms are apart and blocks do not overlap, shape (n,)."""
         tool = self.observer.tool_poses(q)
-        hand = tool[..., :3, 3] - 0.08 * tool[..., :3, 2]
-        ok = np.ones(len(q), dtype=bool)
-        for i in range(q.shape[1]):
-            for j in range(i):
-                ok &= np.linalg.norm(hand[:, i] - hand[:, j], axis=-1) > 0.14
+        ok = capsules.gap_and_gradient(q, self.cell.base_poses)[0] > ARM_GAP
         half = np.array([b.size for b in self.blueprint.blocks]) / 2
         rotation = matrices(quaternion)
         for i in range(len(half)):
