@@ -24,7 +24,7 @@ PUSH_ENV = "horseshoe/CoopPush-v0"
 @click.option(
     "--from", "initial", type=click.Path(exists=True, path_type=Path), help="Checkpoint that a new run goes on from."
 )
-@click.option("--threads", type=int, default=2, show_default=True, help="Cores to use.")
+@click.option("--threads", type=int, default=1, show_default=True, help="Physics threads of every process.")
 def train(
     task: str,
     run: Path | None,

@@ -20,7 +20,9 @@ from tqdm import tqdm
 
 from horseshoe import configuration
 from horseshoe.errors import HorseshoeError
+from horseshoe.policies import parallel
 from horseshoe.policies.networks import ActorCritic
+from horseshoe.policies.parallel import Group
 from horseshoe.policies.vec_env import AgentVecEnv
 
 
@@ -33,7 +35,8 @@ class TrainConfig:
         env_config: overrides of the environment's configuration.
         engine: physics of the assembly environments, MuJoCo without it.
         architecture: of the actor.
-        n_envs: environments side by side.
+        n_envs: environments side by side in a process.
+        processes: that each train on environments of their own and average their gradients; one a core.
         n_steps: decisions of a rollout.
         decisions: how many environment decisions to train for.
         warm_up: how many of them are taken in the quasi-static world first.
@@ -51,6 +54,7 @@ class TrainConfig:
     engine: Literal["", "mujoco", "quasistatic"] = ""
     architecture: Literal["mlp", "attention"] = "mlp"
     n_envs: int = field(default=512, metadata={"range": (1, 65536)})
+    processes: int = field(default=1, metadata={"range": (1, 256)})
     n_steps: int = field(default=20, metadata={"range": (1, 4096)})
     decisions: int = field(default=8_000_000, metadata={"range": (1, 10**10)})
     warm_up: int = field(default=0, metadata={"range": (0, 10**10)})
@@ -82,9 +86,9 @@ class SharedPolicy(ActorCriticPolicy):
 class _Progress(BaseCallback):
     """Curriculum, step size, learning curve, checkpoints and the progress bar."""
 
-    def __init__(self, config: TrainConfig, folder: Path, started: dict[str, Any]) -> None:
+    def __init__(self, config: TrainConfig, folder: Path, started: dict[str, Any], group: Group) -> None:
         super().__init__()
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.group = config, folder, group
         self.curve: list[dict[str, float]] = started.get("curve", [])
         self.success = float(started.get("success", 0.0))
         self.rate = float(started.get("learning_rate", config.learning_rate))
@@ -94,14 +98,21 @@ class _Progress(BaseCallback):
         self.bar: Any = None
 
     def _on_training_start(self) -> None:
-        done = self._ppo.num_timesteps // self._env.robots
-        self.bar = tqdm(total=self.config.decisions, initial=done, unit=" decisions", smoothing=0.05)
+        hidden = self.group.rank > 0
+        self.bar = tqdm(
+            total=self.config.decisions, initial=self._decisions, unit=" decisions", smoothing=0.05, disable=hidden
+        )
         self._ppo.lr_schedule = lambda _: self.rate
         self._set_level()
 
     @property
     def _ppo(self) -> Any:
         return self.model
+
+    @property
+    def _decisions(self) -> int:
+        """Of all processes so far."""
+        return self._ppo.num_timesteps * self.group.size // self._env.robots
 
     @property
     def _env(self) -> AgentVecEnv:
@@ -111,16 +122,16 @@ class _Progress(BaseCallback):
         if self._ppo._n_updates == 0 or not self._ppo.logger.name_to_value.get("train/approx_kl"):
             return
         # Here an update has just ended: adapt, count, save. The next rollout starts from exactly this state.
-        kl = self._ppo.logger.name_to_value["train/approx_kl"]
+        kl = float(np.mean(self.group.everyone(self._ppo.logger.name_to_value["train/approx_kl"])))
         if kl > 2 * self.config.kl:
             self.rate = max(self.rate / 1.5, 5e-5)
         elif kl < self.config.kl / 2:
             self.rate = min(self.rate * 1.5, 1e-3)
         self.updates += 1
         self._set_level()
-        self._ppo.policy.mlp_extractor.update_normalisers(
-            torch.as_tensor(self._ppo.rollout_buffer.observations.reshape(-1, self._env.n_actor + self._env.n_critic))
-        )
+        seen = self._ppo.rollout_buffer.observations.reshape(-1, self._env.n_actor + self._env.n_critic)
+        for part in self.group.everyone(seen):
+            self._ppo.policy.mlp_extractor.update_normalisers(torch.as_tensor(part))
         if self.updates % self.config.save_every == 0:
             self._account()
             save(self._ppo, self, self.folder)
@@ -133,7 +144,7 @@ class _Progress(BaseCallback):
         self.seconds, self._clock = self.seconds + now - self._clock, now
 
     def _on_rollout_end(self) -> None:
-        finished, self._env.finished = self._env.finished, []
+        finished, self._env.finished = sum(self.group.everyone(self._env.finished), []), []
         terms, self._env.terms = self._env.terms, []
         for name in terms[0]:
             self.logger.record(f"terms/{name}", float(np.mean([t[name] for t in terms])))
@@ -145,7 +156,7 @@ class _Progress(BaseCallback):
             weight = min(int(whole.sum()) / 300, 1.0)
             self.success += weight * (float(success[whole].mean()) - self.success)
         self._account()
-        decisions = self._ppo.num_timesteps // self._env.robots
+        decisions = self._decisions
         std = float(self._ppo.policy.log_std.detach().exp().mean())
         point = {
             "seconds": round(self.seconds, 1),
@@ -182,16 +193,21 @@ def _optimizer_arrays(model: PPO) -> dict[str, np.ndarray]:
 def save(model: PPO, progress: _Progress, folder: Path) -> None:
     """Write a checkpoint from which `train` goes on exactly; the previous one is replaced in one step."""
     env: Any = model.env
+    own = {f"env.{k}": v for k, v in env.env.snapshot().items()}
+    own["last_obs"] = model._last_obs
+    own["last_starts"] = np.asarray(model._last_episode_starts, dtype=np.float32)
+    own["torch_rng"] = torch.get_rng_state().numpy()
+    _, keys, position, *_ = np.random.get_state()  # noqa: NPY002 (SB3 shuffles minibatches with it)
+    own["numpy_rng"], own["numpy_rng_position"] = np.asarray(keys), np.asarray(position)
+    every = progress.group.everyone(own)
+    if progress.group.rank > 0:
+        return
     arrays = {f"policy.{k}": v.numpy() for k, v in model.policy.state_dict().items()}
     arrays |= {f"optimizer.{k}": v for k, v in _optimizer_arrays(model).items()}
-    arrays |= {f"env.{k}": v for k, v in env.env.snapshot().items()}
-    arrays["last_obs"] = model._last_obs
-    arrays["last_starts"] = np.asarray(model._last_episode_starts, dtype=np.float32)
-    arrays["torch_rng"] = torch.get_rng_state().numpy()
-    _, keys, position, *_ = np.random.get_state()  # noqa: NPY002 (SB3 shuffles minibatches with it)
-    arrays["numpy_rng"], arrays["numpy_rng_position"] = np.asarray(keys), np.asarray(position)
+    for rank, part in enumerate(every):
+        arrays |= {f"{_prefix(rank)}{k}": v for k, v in part.items()}
     state = {
-        "timesteps": model.num_timesteps,
+        "timesteps": model.num_timesteps * progress.group.size,
         "n_updates": model._n_updates,
         "curve": progress.curve,
         "success": progress.success,
@@ -202,6 +218,11 @@ def save(model: PPO, progress: _Progress, folder: Path) -> None:
     temporary = folder / "checkpoint.tmp"
     save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary, metadata={"state": json.dumps(state)})
     os.replace(temporary, folder / "checkpoint.safetensors")
+
+
+def _prefix(rank: int) -> str:
+    """Of what a checkpoint holds for each process of its own."""
+    return f"rank{rank}." if rank else ""
 
 
 def read_state(file: Path) -> dict[str, Any]:
@@ -219,7 +240,7 @@ def load_policy(model: PPO, file: Path) -> None:
     model.policy.load_state_dict(state)
 
 
-def _restore(model: PPO, file: Path, world: bool = True) -> dict[str, Any]:
+def _restore(model: PPO, file: Path, group: Group, world: bool = True) -> dict[str, Any]:
     """Take everything a checkpoint holds; with `world` False all but the episodes it was in the middle of."""
     env: Any = model.env
     arrays, state = load_file(file), read_state(file)
@@ -230,9 +251,10 @@ def _restore(model: PPO, file: Path, world: bool = True) -> dict[str, Any]:
             _, index, name = key.split(".")
             slots["state"].setdefault(int(index), {})[name] = torch.from_numpy(value.copy())
     model.policy.optimizer.load_state_dict(slots)
-    model.num_timesteps, model._n_updates = state["timesteps"], state["n_updates"]
+    model.num_timesteps, model._n_updates = state["timesteps"] // group.size, state["n_updates"]
     if not world:
         return state
+    arrays = {k.removeprefix(_prefix(group.rank)): v for k, v in arrays.items() if k.startswith(_prefix(group.rank))}
     env.env.restore({k.removeprefix("env."): v for k, v in arrays.items() if k.startswith("env.")})
     model._last_obs = arrays["last_obs"]
     model._last_episode_starts = arrays["last_starts"].astype(bool)
@@ -241,16 +263,17 @@ def _restore(model: PPO, file: Path, world: bool = True) -> dict[str, Any]:
     return state
 
 
-def build(config: TrainConfig, n_threads: int = 2) -> PPO:
-    """Environment and learner of a configuration, untrained."""
+def build(config: TrainConfig, n_threads: int = 2, rank: int = 0) -> PPO:
+    """Environment and learner of a configuration, untrained; `rank` is that of this process."""
     torch.set_num_threads(n_threads)
+    seed = config.seed + 1000 * rank
     kwargs: dict[str, Any] = {"config": config.env_config} if config.env_config else {}
     kwargs |= {"engine": config.engine} if config.engine else {}
     env = gym.make_vec(
         f"horseshoe.sim:{config.env}",
         num_envs=config.n_envs,
         vectorization_mode="vector_entry_point",
-        seed=config.seed,
+        seed=seed,
         n_threads=n_threads,
         **kwargs,
     )
@@ -276,7 +299,7 @@ def build(config: TrainConfig, n_threads: int = 2) -> PPO:
                 "tokens": tokens,
             },
         },
-        seed=config.seed,
+        seed=seed,
         device="cpu",
     )
     with torch.no_grad():
@@ -284,14 +307,14 @@ def build(config: TrainConfig, n_threads: int = 2) -> PPO:
     return model
 
 
-def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_threads: int = 2) -> PPO:
+def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_threads: int = 2) -> None:
     """Train, or go on where the checkpoint in `folder` ends.
 
     Args:
         config: settings; they must be those of the checkpoint, `decisions` aside.
         folder: run folder for `train.yaml`, checkpoint and TensorBoard events.
         initial: a checkpoint that a new run goes on from, in a world of its own.
-        n_threads: physics threads.
+        n_threads: physics threads of every process.
 
     Raises:
         HorseshoeError: the folder holds a run with other settings.
@@ -308,23 +331,33 @@ def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_thre
                     f"{recorded}: {f.name} is {getattr(before, f.name)!r} there, {getattr(config, f.name)!r} here; "
                     "give another --run folder or the same settings"
                 )
-    checkpoint, started = folder / "checkpoint.safetensors", {}
+    checkpoint = folder / "checkpoint.safetensors"
     if config.warm_up and initial is None and not checkpoint.exists():
         first = dataclasses.replace(config, engine="quasistatic", decisions=config.warm_up, warm_up=0)
         train(first, folder / "warm_up", n_threads=n_threads)
         initial = folder / "warm_up" / checkpoint.name
     configuration.save_yaml(config, recorded)
-    model = build(config, n_threads)
+    if config.processes > 1:
+        parallel.run(_train, config.processes, config, folder, initial, n_threads)
+    else:
+        _train(Group(), config, folder, initial, n_threads)
+
+
+def _train(group: Group, config: TrainConfig, folder: Path, initial: Path | None, n_threads: int) -> None:
+    """What one process does."""
+    model = build(config, n_threads, group.rank)
+    checkpoint, started = folder / "checkpoint.safetensors", {}
     if checkpoint.exists():
-        started = _restore(model, checkpoint)
+        started = _restore(model, checkpoint, group)
     elif initial is not None:
-        started = _restore(model, initial, world=False)
-    model.set_logger(configure(str(folder), ["tensorboard"]))
-    progress = _Progress(config, folder, started)
+        started = _restore(model, initial, group, world=False)
+    group.same_weights(model.policy)
+    group.average_gradients(model.policy.optimizer)
+    model.set_logger(configure(str(folder), ["tensorboard"] if group.rank == 0 else []))
+    progress = _Progress(config, folder, started, group)
     agents: Any = model.env
-    left = config.decisions * agents.robots - model.num_timesteps
+    left = config.decisions * agents.robots // group.size - model.num_timesteps
     if left > 0:
         model.learn(left, callback=progress, reset_num_timesteps=False)
         progress._account()
         save(model, progress, folder)
-    return model

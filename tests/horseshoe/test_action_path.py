@@ -204,7 +204,7 @@ def test_a_tick_rate_that_does_not_fit_the_decisions_is_refused() -> None:
 
 def lowest_fingertip(joints: np.ndarray, opening: float) -> float:
     """As the guard sees it [m]."""
-    fingers = slice(capsules.NAMES.index("left finger"), None)
+    fingers = [capsules.NAMES.index(name) for name in ("left finger", "right finger")]
     return float((capsules.arm_capsules(joints, opening)[fingers, 1, 2] - capsules.RADII[fingers]).min())
 
 
@@ -221,19 +221,15 @@ def test_a_hand_commanded_into_the_table_slides_along_above_it() -> None:
     assert measured[0, 0, 0] > HOME[0] + 0.5, "and still moves sideways there"
 
 
-def test_a_diving_hand_slows_down_before_the_floor_and_nowhere_else() -> None:
+def test_a_diving_hand_slows_down_on_its_way_to_the_floor() -> None:
     down = np.zeros((12, 1, 1, 7))
     down[..., 1] = 1.0
-    falls = {}
-    for approach in (0.02, 3.0):
-        sent = run(path(floor=0.05, approach=approach), down)[0, :, 0]
-        heights = np.array([lowest_fingertip(q, 0.05) for q in sent[:, :6]]) - 0.05
-        falls[approach] = -np.diff(heights) * 100.0
-        near = (heights[:-1] < 0.01) & (heights[:-1] > 0.004)
-        falls[approach, "near"] = falls[approach][near]
-    assert falls[0.02].max() == pytest.approx(falls[3.0].max(), rel=0.01), "it dives as fast"
-    assert falls[3.0, "near"].max() > 0.11, "without the limit it arrives fast"
-    assert falls[0.02, "near"].max() < 0.02 + 5 * 0.01 + 0.01
+    sent = run(path(floor=0.05), down)[0, :, 0]
+    heights = np.array([lowest_fingertip(q, 0.05) for q in sent[:, :6]]) - 0.05
+    fall = -np.diff(heights) * 100.0
+    assert fall.max() > 0.2, "it dives"
+    assert (fall < 8.0 * np.maximum(heights[:-1], 0.0) + 0.02).all()
+    assert -0.001 < heights.min() < 0.01
 
 
 def test_a_target_above_the_floor_is_left_alone() -> None:

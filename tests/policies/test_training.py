@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +98,33 @@ def test_a_warm_up_in_the_quasi_static_world_goes_on_in_mujoco(tmp_path: Path) -
     assert (first["timesteps"], whole["timesteps"]) == (64, 128), "two arms"
     assert whole["curve"][: len(first["curve"])] == first["curve"]
     assert [p["decisions"] for p in whole["curve"]] == sorted({p["decisions"] for p in whole["curve"]})
+
+
+def test_two_processes_train_one_policy_and_a_kill_changes_nothing(tmp_path: Path) -> None:
+    both = dataclasses.replace(TINY, processes=2, save_every=1, decisions=20 * 64)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    ppo.train(both, whole, n_threads=1)
+    configuration.save_yaml(both, tmp_path / "both.yaml")
+    command = [sys.executable, "-m", "horseshoe", "train", str(tmp_path / "both.yaml"), "--run", str(killed)]
+    started = subprocess.Popen([*command, "--threads", "1"], start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (killed / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+    assert ppo.read_state(killed / "checkpoint.safetensors")["updates"] < 18
+    ppo.train(both, killed, n_threads=1)
+    assert_same(whole, killed)
+    assert without_clock(whole) == without_clock(killed)
+    assert ppo.read_state(whole / "checkpoint.safetensors")["timesteps"] == 2 * both.decisions, "two arms each"
+    held = load_file(whole / "checkpoint.safetensors")
+    assert not np.array_equal(held["last_obs"], held["rank1.last_obs"]), "each has cells of its own"
+
+
+def test_a_process_that_fails_ends_the_training_with_its_error(tmp_path: Path) -> None:
+    broken = dataclasses.replace(TINY, processes=2, env_config={"cell": "nowhere.yaml"})
+    with pytest.raises(Exception, match=r"nowhere.yaml"):
+        ppo.train(broken, tmp_path, n_threads=1)
 
 
 def test_another_seed_trains_another_policy(run: Path, tmp_path: Path) -> None:
