@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from horseshoe.hardware import capsules
 from horseshoe.hardware.arm_state import ArmSnapshot, Phase
 from horseshoe.hardware.guard import Guard, GuardLimits
+from horseshoe.hardware.kinematics import link_poses
 
 HOME = np.array([0.0, -0.4, -0.6, 0.0, 1.0, 0.0])
 NOW = 100.0
@@ -87,6 +89,33 @@ def test_segment_distance_agrees_with_brute_force() -> None:
     points = [s[:, 0, None] + share * (s[:, 1] - s[:, 0])[:, None] for s in (first, second)]
     brute = np.linalg.norm(points[0][:, :, None] - points[1][:, None], axis=-1).min((1, 2))
     assert capsules.segment_distances(first, second) == pytest.approx(brute, abs=0.01)
+
+
+def mesh_vertices(file: Path) -> np.ndarray:
+    """Of a binary STL [m], shape (n, 3)."""
+    triangle = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+    return np.unique(np.fromfile(file, triangle, offset=84)["corners"].reshape(-1, 3), axis=0)
+
+
+@pytest.mark.parametrize(
+    ("link", "mesh"),
+    [
+        (4, "xarm_description/meshes/xarm6/visual/link4.stl"),
+        (5, "xarm_description/meshes/xarm6/visual/link5.stl"),
+        (6, "xarm_gripper/meshes/base_link.STL"),
+    ],
+)
+def test_from_the_wrist_on_the_capsules_hold_the_vendors_meshes_up_to_a_centimetre(link: int, mesh: str) -> None:
+    vertices = mesh_vertices(Path(pytest.importorskip("pybullet_data").getDataPath()) / "xarm" / mesh)
+    rng = np.random.default_rng(0)
+    for q in rng.uniform(-1.5, 1.5, (8, 6)):
+        rotations, positions = link_poses(q)
+        points = vertices @ rotations[link - 1].T + positions[link - 1]
+        ends = capsules.arm_capsules(q, 0.085)
+        along = ends[:, 1] - ends[:, 0]
+        part = np.clip(((points[:, None] - ends[:, 0]) * along).sum(-1) / (along**2).sum(-1), 0, 1)
+        off = np.linalg.norm(points[:, None] - ends[:, 0] - part[..., None] * along, axis=-1) - capsules.RADII
+        assert off.min(1).max() < 0.01
 
 
 def test_home_is_free_of_self_collision_and_the_guard_is_cheap_to_call() -> None:
