@@ -1,7 +1,7 @@
 """The arm and its gripper as ten capsules: coarse on purpose, cheap enough for every servo tick.
 
-Measured off the vendor's meshes; from the wrist on these stick out by less than a centimetre, which the clearance of the
-guard has to cover.
+Measured off the vendor's meshes; from the wrist on these stick out by less than a centimetre, which the clearance of
+the guard has to cover.
 """
 
 import numpy as np

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,7 +145,7 @@ class _Progress(BaseCallback):
         self.seconds, self._clock = self.seconds + now - self._clock, now
 
     def _on_rollout_end(self) -> None:
-        finished, self._env.finished = sum(self.group.everyone(self._env.finished), []), []
+        finished, self._env.finished = list(chain(*self.group.everyone(self._env.finished))), []
         terms, self._env.terms = self._env.terms, []
         for name in terms[0]:
             self.logger.record(f"terms/{name}", float(np.mean([t[name] for t in terms])))
