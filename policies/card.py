@@ -115,7 +115,7 @@ simulation: no demonstrations, no hand-made controller. Revision `{contract.revi
 
 ## Learning
 
-{last["decisions"] / 1e6:.1f} million decisions in {last["seconds"] / 60:.0f} min on two cores (seed {training["seed"]}); exploring policy, noise and delay on:
+{last["decisions"] / 1e6:.1f} million decisions in {last["seconds"] / 60:.0f} min (seed {training["seed"]}); exploring policy, noise and delay on:
 {_reached(curve, 0.9)}. {_origin(contract)}
 
 ![learning curve](curve.png)

@@ -24,7 +24,8 @@ PUSH_ENV = "horseshoe/CoopPush-v0"
 @click.option(
     "--from", "initial", type=click.Path(exists=True, path_type=Path), help="Checkpoint that a new run goes on from."
 )
-@click.option("--threads", type=int, default=1, show_default=True, help="Physics threads of every process.")
+@click.option("--processes", type=int, help="That train together, each on as many cells and on a core of its own.")
+@click.option("--threads", type=int, default=2, show_default=True, help="Cores to use if there is one process.")
 def train(
     task: str,
     run: Path | None,
@@ -32,6 +33,7 @@ def train(
     architecture: str | None,
     decisions: int | None,
     initial: Path | None,
+    processes: int | None,
     threads: int,
 ) -> None:
     """Train a policy for TASK: a name from config/train, or a YAML file like those.
@@ -43,13 +45,14 @@ def train(
       horseshoe train u_shape
       horseshoe train u_shape --seed 1 --decisions 4000000
       horseshoe train connect --architecture attention
+      horseshoe train u_shape --processes 16
       horseshoe train my_task.yaml --run runs/mine
       tensorboard --logdir runs
     """
     from horseshoe.policies import ppo
 
     file = Path(task) if task.endswith((".yaml", ".yml")) else _task_file(task)
-    given = {"seed": seed, "architecture": architecture, "decisions": decisions}
+    given = {"seed": seed, "architecture": architecture, "decisions": decisions, "processes": processes}
     settings = {**configuration.read_yaml(file), **{k: v for k, v in given.items() if v is not None}}
     try:
         config = configuration.load(ppo.TrainConfig, settings)

@@ -4,7 +4,7 @@ Both read the same observation vector; the attention network cuts it into one to
 the network, so that what is exported is what was trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -34,14 +34,14 @@ class Normaliser(nn.Module):
         return torch.clamp((x - self.mean) / torch.sqrt(self.var + 1e-5), -10.0, 10.0)
 
     @torch.no_grad()
-    def update(self, x: torch.Tensor) -> None:
-        """Take in samples (n, size) (Chan et al., parallel variance)."""
-        count, mean, var = float(len(x)), x.mean(0), x.var(0, unbiased=False)
-        total = self.count + count
-        delta = mean - self.mean
-        self.var.copy_((self.var * self.count + var * count + delta**2 * self.count * count / total) / total)
-        self.mean.add_(delta * count / total)
-        self.count.copy_(total)
+    def update(self, x: torch.Tensor, gather: Callable[[Any], list[Any]] = lambda own: [own]) -> None:
+        """Take in samples (n, size) (Chan et al., parallel variance); `gather` adds the moments of other processes."""
+        for count, mean, var in gather((float(len(x)), x.mean(0), x.var(0, unbiased=False))):
+            total = self.count + count
+            delta = mean - self.mean
+            self.var.copy_((self.var * self.count + var * count + delta**2 * self.count * count / total) / total)
+            self.mean.add_(delta * count / total)
+            self.count.copy_(total)
 
 
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
@@ -185,10 +185,10 @@ class ActorCritic(nn.Module):
         """Latent of the critic, (n, 128)."""
         return self.critic(self.critic_normaliser(x[:, self.n_actor :]))
 
-    def update_normalisers(self, x: torch.Tensor) -> None:
-        """Take in a rollout's observations (n, n_actor + n_critic)."""
-        self.actor_normaliser.update(x[:, : self.n_actor])
-        self.critic_normaliser.update(x[:, self.n_actor :])
+    def update_normalisers(self, x: torch.Tensor, gather: Callable[[Any], list[Any]] = lambda own: [own]) -> None:
+        """Take in a rollout's observations (n, n_actor + n_critic), and what `gather` brings of other processes'."""
+        self.actor_normaliser.update(x[:, : self.n_actor], gather)
+        self.critic_normaliser.update(x[:, self.n_actor :], gather)
 
 
 class TokenActor(nn.Module):

@@ -1,68 +1,114 @@
-"""Processes that train together: each has cells of its own, all have the same weights."""
+"""Processes that work on one thing together: what they ask each other, and how they start and end."""
 
 import os
+import sys
 import tempfile
-from collections.abc import Callable
-from typing import Any
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
-import torch
-import torch.distributed as dist
-from torch import multiprocessing
+from horseshoe.errors import HorseshoeError
+
+T = TypeVar("T")
 
 
+@dataclass(frozen=True)
 class Group:
-    """The processes of a run; alone, everything is what this process has.
+    """The processes of a run as one of them sees them; alone, nothing is exchanged.
+
+    All of them must call the same methods in the same order.
 
     Attributes:
-        rank: of this process; 0 writes checkpoints and draws the progress bar.
+        rank: of this process, from 0.
         size: number of processes.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+    rank: int = 0
+    size: int = 1
 
-    def everyone(self, value: Any) -> list[Any]:
-        """What each process has, in the order of their ranks."""
+    def gather(self, value: T) -> list[T]:
+        """Everybody's value by rank, the same list everywhere."""
         if self.size == 1:
             return [value]
+        from torch import distributed
+
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        distributed.all_gather_object(values, value)
         return values
 
-    def same_weights(self, module: torch.nn.Module) -> None:
-        """Give every process the weights and buffers of rank 0."""
-        for tensor in module.state_dict().values() if self.size > 1 else ():
-            dist.broadcast(tensor, 0)
-
-    def average_gradients(self, optimizer: torch.optim.Optimizer) -> None:
-        """From now on every step takes the mean of all processes' gradients."""
+    def collect(self, value: T) -> list[T]:
+        """Everybody's value by rank on rank 0, nothing elsewhere: for what is large."""
         if self.size == 1:
-            return
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            return [value]
+        from torch import distributed
 
-        def average(*_: Any) -> None:
-            flat = torch.cat([p.grad.flatten() for p in parameters])
-            dist.all_reduce(flat)
-            for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-                p.grad.copy_(part.view_as(p) / self.size)
+        values: list[Any] = [None] * self.size if self.rank == 0 else []
+        distributed.gather_object(value, values if self.rank == 0 else None)
+        return values
 
-        optimizer.register_step_pre_hook(average)
+    def copy(self, tensors: Sequence[Any]) -> None:
+        """Overwrite tensors with those of rank 0."""
+        if self.size > 1:
+            from torch import distributed
+
+            for tensor in tensors:
+                distributed.broadcast(tensor, 0)
+
+    def average(self, tensors: Sequence[Any]) -> None:
+        """Overwrite tensors with their mean over the processes, bit-equal everywhere: each number is added up once."""
+        if self.size > 1:
+            import torch
+            from torch import distributed
+
+            flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+            distributed.all_reduce(flat)
+            parts = (flat / self.size).split([tensor.numel() for tensor in tensors])
+            for tensor, part in zip(tensors, parts, strict=True):
+                tensor.copy_(part.view_as(tensor))
 
 
 def run(work: Callable[..., Any], size: int, *args: Any) -> None:
-    """Call `work(group, *args)` in `size` new processes; when one fails or is interrupted, all end.
+    """Call `work(group, *args)` in `size` new processes on this machine; when one fails or Ctrl-C comes, all end.
 
     Raises:
-        torch.multiprocessing.ProcessRaisedException: one of them raised; holds its traceback.
+        HorseshoeError: a process raised one.
+        RuntimeError: a process raised anything else; it holds the traceback.
     """
-    with tempfile.TemporaryDirectory(prefix="horseshoe-train-") as folder:
-        multiprocessing.spawn(_join, (work, size, f"{folder}/meet", args), nprocs=size, daemon=True)
+    import torch.multiprocessing as torch_processes
+
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # inherited: a core each, for numpy's products too
+    failures = torch_processes.get_context("spawn").SimpleQueue()
+    with tempfile.TemporaryDirectory() as folder:
+        context = torch_processes.spawn(
+            _enter, (work, size, Path(folder) / "meeting", failures, args), nprocs=size, join=False, daemon=True
+        )
+        try:
+            while not context.join():
+                pass
+        except torch_processes.ProcessRaisedException as error:
+            # The others fail because the first one is gone; theirs may be the errors that torch saw first.
+            refused, text = failures.get()
+            raise HorseshoeError(text) if refused else RuntimeError(f"a process failed:\n{text}") from error
+        finally:
+            for process in context.processes:
+                process.kill()  # they keep nothing that is not on disk; no effect on those that have ended
+            for process in context.processes:
+                process.join()
 
 
-def _join(rank: int, work: Callable[..., Any], size: int, file: str, args: tuple[Any, ...]) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=size)
+def _enter(rank: int, work: Callable[..., Any], size: int, meeting: Path, failures: Any, args: tuple[Any, ...]) -> None:
+    from torch import distributed
+
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     try:
+        distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=size)
         work(Group(rank, size), *args)
-    finally:
-        dist.destroy_process_group()
+        distributed.barrier()  # nobody leaves while another still talks to it
+        distributed.destroy_process_group()
+    except Exception as error:
+        refused = isinstance(error, HorseshoeError)
+        text = str(error) if refused else traceback.format_exc()
+        failures.put((refused, text[-10_000:]))  # a pipe that is full would block
+        raise

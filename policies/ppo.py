@@ -3,19 +3,20 @@
 import dataclasses
 import json
 import os
+import threading
 import time
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.policies import ActorCriticPolicy
 from tqdm import tqdm
 
@@ -23,8 +24,9 @@ from horseshoe import configuration
 from horseshoe.errors import HorseshoeError
 from horseshoe.policies import parallel
 from horseshoe.policies.networks import ActorCritic
-from horseshoe.policies.parallel import Group
 from horseshoe.policies.vec_env import AgentVecEnv
+
+RANK_SEED = 1_000_000  # between the seeds of two processes: clear of the small ones that people and evaluation take
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,14 @@ class TrainConfig:
         env_config: overrides of the environment's configuration.
         engine: physics of the assembly environments, MuJoCo without it.
         architecture: of the actor.
-        n_envs: environments side by side in a process.
-        processes: that each train on environments of their own and average their gradients; one a core.
+        processes: processes that each train on n_envs cells of their own and average their gradients.
+        n_envs: environments side by side, in every process.
         n_steps: decisions of a rollout.
-        decisions: how many environment decisions to train for.
+        decisions: how many environment decisions to train for, those of all processes together.
         warm_up: how many of them are taken in the quasi-static world first.
         seed: of everything.
         gamma: discount a decision.
+        minibatch: samples of a gradient, in every process.
         kl: update size the step size is adapted to.
         full_level: success rate on whole starts at which the curriculum is over.
         initial_std: of every action; a hand that shakes by centimetres never learns to hold.
@@ -54,8 +57,8 @@ class TrainConfig:
     env_config: dict[str, Any] = field(default_factory=dict)
     engine: Literal["", "mujoco", "quasistatic"] = ""
     architecture: Literal["mlp", "attention"] = "mlp"
-    n_envs: int = field(default=512, metadata={"range": (1, 65536)})
     processes: int = field(default=1, metadata={"range": (1, 256)})
+    n_envs: int = field(default=512, metadata={"range": (1, 65536)})
     n_steps: int = field(default=20, metadata={"range": (1, 4096)})
     decisions: int = field(default=8_000_000, metadata={"range": (1, 10**10)})
     warm_up: int = field(default=0, metadata={"range": (0, 10**10)})
@@ -87,7 +90,7 @@ class SharedPolicy(ActorCriticPolicy):
 class _Progress(BaseCallback):
     """Curriculum, step size, learning curve, checkpoints and the progress bar."""
 
-    def __init__(self, config: TrainConfig, folder: Path, started: dict[str, Any], group: Group) -> None:
+    def __init__(self, config: TrainConfig, folder: Path, started: dict[str, Any], group: parallel.Group) -> None:
         super().__init__()
         self.config, self.folder, self.group = config, folder, group
         self.curve: list[dict[str, float]] = started.get("curve", [])
@@ -99,9 +102,13 @@ class _Progress(BaseCallback):
         self.bar: Any = None
 
     def _on_training_start(self) -> None:
-        hidden = self.group.rank > 0
+        tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which stays behind a killed process
         self.bar = tqdm(
-            total=self.config.decisions, initial=self._decisions, unit=" decisions", smoothing=0.05, disable=hidden
+            total=self.config.decisions,
+            initial=self.decisions,
+            unit=" decisions",
+            smoothing=0.05,
+            disable=self.group.rank > 0,
         )
         self._ppo.lr_schedule = lambda _: self.rate
         self._set_level()
@@ -111,28 +118,32 @@ class _Progress(BaseCallback):
         return self.model
 
     @property
-    def _decisions(self) -> int:
-        """Of all processes so far."""
-        return self._ppo.num_timesteps * self.group.size // self._env.robots
-
-    @property
     def _env(self) -> AgentVecEnv:
         return self._ppo.env
 
+    @property
+    def decisions(self) -> int:
+        """Taken so far, by all processes; SB3 counts the samples of its own."""
+        return self._ppo.num_timesteps * self.group.size // self._env.robots
+
     def _on_rollout_start(self) -> None:
-        if self._ppo._n_updates == 0 or not self._ppo.logger.name_to_value.get("train/approx_kl"):
+        if self._ppo._n_updates == 0:
+            return
+        # What adapts follows all processes, so that it is the same in each.
+        kl = np.mean(self.group.gather(self._ppo.logger.name_to_value.get("train/approx_kl", 0.0)))
+        if not kl:
             return
         # Here an update has just ended: adapt, count, save. The next rollout starts from exactly this state.
-        kl = float(np.mean(self.group.everyone(self._ppo.logger.name_to_value["train/approx_kl"])))
         if kl > 2 * self.config.kl:
             self.rate = max(self.rate / 1.5, 5e-5)
         elif kl < self.config.kl / 2:
             self.rate = min(self.rate * 1.5, 1e-3)
         self.updates += 1
         self._set_level()
-        seen = self._ppo.rollout_buffer.observations.reshape(-1, self._env.n_actor + self._env.n_critic)
-        for part in self.group.everyone(seen):
-            self._ppo.policy.mlp_extractor.update_normalisers(torch.as_tensor(part))
+        self._ppo.policy.mlp_extractor.update_normalisers(
+            torch.as_tensor(self._ppo.rollout_buffer.observations.reshape(-1, self._env.n_actor + self._env.n_critic)),
+            self.group.gather,
+        )
         if self.updates % self.config.save_every == 0:
             self._account()
             save(self._ppo, self, self.folder)
@@ -145,8 +156,11 @@ class _Progress(BaseCallback):
         self.seconds, self._clock = self.seconds + now - self._clock, now
 
     def _on_rollout_end(self) -> None:
-        finished, self._env.finished = list(chain(*self.group.everyone(self._env.finished))), []
-        terms, self._env.terms = self._env.terms, []
+        own = self._env.finished, self._env.terms, float(self._ppo.rollout_buffer.rewards.mean())
+        self._env.finished, self._env.terms = [], []
+        everyone = self.group.gather(own)
+        finished = [f for part, _, _ in everyone for f in part]
+        terms = [t for _, part, _ in everyone for t in part]
         for name in terms[0]:
             self.logger.record(f"terms/{name}", float(np.mean([t[name] for t in terms])))
         if not finished:
@@ -157,18 +171,17 @@ class _Progress(BaseCallback):
             weight = min(int(whole.sum()) / 300, 1.0)
             self.success += weight * (float(success[whole].mean()) - self.success)
         self._account()
-        decisions = self._decisions
         std = float(self._ppo.policy.log_std.detach().exp().mean())
         point = {
             "seconds": round(self.seconds, 1),
-            "decisions": decisions,
+            "decisions": self.decisions,
             "success": round(self.success, 4),
             "assisted_success": round(float(success[~whole].mean()) if (~whole).any() else self.success, 4),
             "connected": round(float(np.mean([t["connected"] for t in terms])), 4),
             "level": round(self._env.env.level, 3),
             "std": round(std, 4),
             "learning_rate": self.rate,
-            "reward": round(float(self._ppo.rollout_buffer.rewards.mean()), 4),
+            "reward": round(float(np.mean([reward for _, _, reward in everyone])), 4),
         }
         self.curve.append(point)
         for key, value in point.items():
@@ -176,7 +189,7 @@ class _Progress(BaseCallback):
         ends = np.concatenate([f["outcome"] for f in finished])[whole]
         for index, name in enumerate(self._env.env.outcomes):
             self.logger.record(f"outcome/{name}", float((ends == index).mean()) if whole.any() else 0.0)
-        self.bar.update(decisions - self.bar.n)
+        self.bar.update(self.decisions - self.bar.n)
         self.bar.set_postfix(success=f"{self.success:.1%}", level=f"{point['level']:.2f}", std=f"{std:.2f}")
 
     def _on_training_end(self) -> None:
@@ -191,22 +204,30 @@ def _optimizer_arrays(model: PPO) -> dict[str, np.ndarray]:
     return {f"{i}.{k}": v.numpy() for i, values in state.items() for k, v in values.items()}
 
 
+def _prefix(rank: int) -> str:
+    """Of the names of what a checkpoint keeps of each process."""
+    return f"rank{rank}." if rank else ""
+
+
 def save(model: PPO, progress: _Progress, folder: Path) -> None:
-    """Write a checkpoint from which `train` goes on exactly; the previous one is replaced in one step."""
+    """Write a checkpoint from which `train` goes on exactly; the previous one is replaced in one step.
+
+    Weights and optimiser are those of all processes; worlds and random states are kept of each.
+    """
     env: Any = model.env
-    own = {f"env.{k}": v for k, v in env.env.snapshot().items()}
+    own: dict[str, Any] = {f"env.{k}": v for k, v in env.env.snapshot().items()}
     own["last_obs"] = model._last_obs
     own["last_starts"] = np.asarray(model._last_episode_starts, dtype=np.float32)
     own["torch_rng"] = torch.get_rng_state().numpy()
     _, keys, position, *_ = np.random.get_state()  # noqa: NPY002 (SB3 shuffles minibatches with it)
     own["numpy_rng"], own["numpy_rng_position"] = np.asarray(keys), np.asarray(position)
-    every = progress.group.everyone(own)
+    everyone = progress.group.collect(own)
     if progress.group.rank > 0:
         return
     arrays = {f"policy.{k}": v.numpy() for k, v in model.policy.state_dict().items()}
     arrays |= {f"optimizer.{k}": v for k, v in _optimizer_arrays(model).items()}
-    for rank, part in enumerate(every):
-        arrays |= {f"{_prefix(rank)}{k}": v for k, v in part.items()}
+    for rank, part in enumerate(everyone):
+        arrays |= {_prefix(rank) + k: v for k, v in part.items()}
     state = {
         "timesteps": model.num_timesteps * progress.group.size,
         "n_updates": model._n_updates,
@@ -221,41 +242,37 @@ def save(model: PPO, progress: _Progress, folder: Path) -> None:
     os.replace(temporary, folder / "checkpoint.safetensors")
 
 
-def _prefix(rank: int) -> str:
-    """Of what a checkpoint holds for each process of its own."""
-    return f"rank{rank}." if rank else ""
-
-
 def read_state(file: Path) -> dict[str, Any]:
     """What a checkpoint knows beside its arrays: counters and the learning curve."""
-    from safetensors import safe_open
-
     with safe_open(file, "np") as f:
         return json.loads(f.metadata()["state"])
 
 
+def _arrays(file: Path, prefix: str) -> dict[str, np.ndarray]:
+    """Arrays of a checkpoint whose names begin with `prefix`, without it; no others are read."""
+    with safe_open(file, "np") as f:
+        return {k.removeprefix(prefix): f.get_tensor(k) for k in f.keys() if k.startswith(prefix)}  # noqa: SIM118
+
+
 def load_policy(model: PPO, file: Path) -> None:
     """Take the weights of a checkpoint."""
-    arrays = load_file(file)
-    state = {k.removeprefix("policy."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("policy.")}
-    model.policy.load_state_dict(state)
+    model.policy.load_state_dict({k: torch.from_numpy(v) for k, v in _arrays(file, "policy.").items()})
 
 
-def _restore(model: PPO, file: Path, group: Group, world: bool = True) -> dict[str, Any]:
+def _restore(model: PPO, file: Path, group: parallel.Group, world: bool = True) -> dict[str, Any]:
     """Take everything a checkpoint holds; with `world` False all but the episodes it was in the middle of."""
     env: Any = model.env
-    arrays, state = load_file(file), read_state(file)
+    state = read_state(file)
     load_policy(model, file)
     slots = model.policy.optimizer.state_dict()
-    for key, value in arrays.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            slots["state"].setdefault(int(index), {})[name] = torch.from_numpy(value.copy())
+    for key, value in _arrays(file, "optimizer.").items():
+        index, name = key.split(".")
+        slots["state"].setdefault(int(index), {})[name] = torch.from_numpy(value.copy())
     model.policy.optimizer.load_state_dict(slots)
     model.num_timesteps, model._n_updates = state["timesteps"] // group.size, state["n_updates"]
     if not world:
         return state
-    arrays = {k.removeprefix(_prefix(group.rank)): v for k, v in arrays.items() if k.startswith(_prefix(group.rank))}
+    arrays = _arrays(file, _prefix(group.rank))
     env.env.restore({k.removeprefix("env."): v for k, v in arrays.items() if k.startswith("env.")})
     model._last_obs = arrays["last_obs"]
     model._last_episode_starts = arrays["last_starts"].astype(bool)
@@ -264,17 +281,16 @@ def _restore(model: PPO, file: Path, group: Group, world: bool = True) -> dict[s
     return state
 
 
-def build(config: TrainConfig, n_threads: int = 2, rank: int = 0) -> PPO:
-    """Environment and learner of a configuration, untrained; `rank` is that of this process."""
+def build(config: TrainConfig, n_threads: int = 2) -> PPO:
+    """Environment and learner of a configuration, untrained."""
     torch.set_num_threads(n_threads)
-    seed = config.seed + 1000 * rank
     kwargs: dict[str, Any] = {"config": config.env_config} if config.env_config else {}
     kwargs |= {"engine": config.engine} if config.engine else {}
     env = gym.make_vec(
         f"horseshoe.sim:{config.env}",
         num_envs=config.n_envs,
         vectorization_mode="vector_entry_point",
-        seed=seed,
+        seed=config.seed,
         n_threads=n_threads,
         **kwargs,
     )
@@ -300,7 +316,7 @@ def build(config: TrainConfig, n_threads: int = 2, rank: int = 0) -> PPO:
                 "tokens": tokens,
             },
         },
-        seed=seed,
+        seed=config.seed,
         device="cpu",
     )
     with torch.no_grad():
@@ -315,7 +331,7 @@ def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_thre
         config: settings; they must be those of the checkpoint, `decisions` aside.
         folder: run folder for `train.yaml`, checkpoint and TensorBoard events.
         initial: a checkpoint that a new run goes on from, in a world of its own.
-        n_threads: physics threads of every process.
+        n_threads: physics threads; of several processes each has one.
 
     Raises:
         HorseshoeError: the folder holds a run with other settings.
@@ -339,26 +355,31 @@ def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_thre
         initial = folder / "warm_up" / checkpoint.name
     configuration.save_yaml(config, recorded)
     if config.processes > 1:
-        parallel.run(_train, config.processes, config, folder, initial, n_threads)
+        parallel.run(_learn, config.processes, config, folder, initial, 1)
     else:
-        _train(Group(), config, folder, initial, n_threads)
+        _learn(parallel.Group(), config, folder, initial, n_threads)
 
 
-def _train(group: Group, config: TrainConfig, folder: Path, initial: Path | None, n_threads: int) -> None:
-    """What one process does."""
-    model = build(config, n_threads, group.rank)
+def _learn(group: parallel.Group, config: TrainConfig, folder: Path, initial: Path | None, n_threads: int) -> PPO:
+    """What every process of a training does: its share of it."""
     checkpoint, started = folder / "checkpoint.safetensors", {}
+    model = build(dataclasses.replace(config, seed=config.seed + RANK_SEED * group.rank), n_threads)
+    group.copy(list(model.policy.state_dict().values()))
     if checkpoint.exists():
         started = _restore(model, checkpoint, group)
     elif initial is not None:
         started = _restore(model, initial, group, world=False)
-    group.same_weights(model.policy)
-    group.average_gradients(model.policy.optimizer)
-    model.set_logger(configure(str(folder), ["tensorboard"] if group.rank == 0 else []))
+    if group.size > 1:
+        weights = list(model.policy.parameters())
+        model.policy.optimizer.register_step_pre_hook(
+            lambda *_: group.average([w.grad for w in weights if w.grad is not None])
+        )
+    model.set_logger(configure(str(folder), ["tensorboard"]) if group.rank == 0 else Logger(None, []))
     progress = _Progress(config, folder, started, group)
     agents: Any = model.env
-    left = config.decisions * agents.robots // group.size - model.num_timesteps
+    left = config.decisions * agents.robots - model.num_timesteps * group.size
     if left > 0:
-        model.learn(left, callback=progress, reset_num_timesteps=False)
+        model.learn(-(-left // group.size), callback=progress, reset_num_timesteps=False)
         progress._account()
         save(model, progress, folder)
+    return model
