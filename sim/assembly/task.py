@@ -19,6 +19,7 @@ JOINED_ANGLE = np.radians(6.0)
 REST_SPEED = 0.03  # [m/s]
 REST_TURN = 0.3  # [rad/s]
 REST_TIME = 0.5  # [s]
+HOVER = 0.1  # how far above its block a hand belongs that is turned by 90 degrees from it [m]
 OUTCOMES = ("running", "success", "diverged", "flew_off", "collision", "no_grasp", "dropped", "misaligned", "time_out")
 
 
@@ -42,6 +43,7 @@ class RewardScales:
     arm_contact: float = -0.5
     table_contact: float = -0.3
     push: float = -0.3
+    shove: float = -1.0
     speed: float = -0.1
 
 
@@ -115,9 +117,13 @@ class Task:
         tool = observer.tool_poses(state.q)
         frame, centre = scene.rotation[rows, block], state.position[rows, block]
         grasp = centre + np.array([0.0, 0.0, GRASP_HEIGHT])
-        distance = np.linalg.norm(tool[..., :3, 3] - grasp, axis=-1)
+        off_grasp = tool[..., :3, 3] - grasp
+        distance = np.linalg.norm(off_grasp, axis=-1)
         along = np.abs((tool[..., :3, 1] * frame[..., :, 0]).sum(-1))
         down = -tool[..., 2, 2]
+        # A hand that is askew belongs above its block: further down it would push it away, or tip it over.
+        askew = np.clip((1 - along**2 * np.clip(down, 0, 1) ** 4 - 0.1) / 0.9, 0, 1)
+        way = np.linalg.norm(off_grasp - HOVER * askew[..., None] * [0.0, 0.0, 1.0], axis=-1)
         snug = np.abs(state.opening - size[..., 0]) < 0.006
         squeezed = target[..., 6] < size[..., 0] - 0.002
         self.held = serves & (distance < 0.025) & (along > 0.85) & snug & squeezed
@@ -125,7 +131,7 @@ class Task:
         # A hand should be open on its way and close at the block; neither end of the range earns more than it must,
         # or the gripper's command saturates there and exploration never closes (or opens) it again. Arriving with an
         # open hand costs nothing: a dip there would keep the hand hovering above the block.
-        at_block = np.exp(-((distance / 0.015) ** 2)) * along**2
+        at_block = np.exp(-((way / 0.015) ** 2)) * along**2
         wide = np.clip(state.opening / 0.06, 0, 1)
         closed = 1 - np.clip((state.opening - size[..., 0]) / 0.04, 0, 1)
         goal, off = observer.goal_errors(scene, pair)
@@ -145,7 +151,7 @@ class Task:
         lifted = (np.maximum(height - 0.003, 0.0) + 0.1 * np.hypot(base[:, 0, 2], base[:, 1, 2])) / 0.04
         terms = {
             # Two scales: the first pulls from across the table, the second at the block.
-            "reach": (0.6 * (1 - np.tanh(2 * distance)) + 0.4 * np.exp(-distance / 0.05)) * free,
+            "reach": (0.6 * (1 - np.tanh(2 * way)) + 0.4 * np.exp(-way / 0.05)) * free,
             "down": np.clip(down, 0, 1) * free,
             "parallel": along**2 * free,
             "ready": (at_block * (1 + closed) + (1 - at_block) * wide) * free,
@@ -165,6 +171,8 @@ class Task:
             "arm_contact": np.repeat(np.minimum(state.arm_contact / 20.0, 1.0)[:, None], arms, 1),
             "table_contact": np.minimum(state.table_contact / 20.0, 1.0),
             "push": np.minimum(np.linalg.norm(state.velocity[:, 0, :3], axis=-1) / 0.2, 1.0)[:, None] * ~connected,
+            "shove": np.minimum(np.linalg.norm(state.velocity[rows, block, :2], axis=-1) / 0.1, 1.0)
+            * (free & ~self.held),
             "speed": (np.abs(state.qd) > 1.5).any(-1) * 1.0,
         }
         return terms, self._outcomes(state, whole, diverged, late, serves & ~connected)
