@@ -126,6 +126,11 @@ class SceneObserver:
         socket_x = blueprint.magnet_position[blueprint.pairs[:, 1], 0]
         self._mirror_pair = np.append((socket_x > 1e-9) & _mirror_symmetric(blueprint), False)
 
+    @property
+    def base_positions(self) -> Array:
+        """Of the arms, world frame [m], shape (R, 3)."""
+        return self._base[:, :3, 3]
+
     def tool_poses(self, q: Array) -> Array:
         """World poses of the tool centre points, shape (n, R, 4, 4), of joints (n, R, 6)."""
         return self._base @ xarm6.forward_kinematics(q)

@@ -19,8 +19,12 @@ JOINED_ANGLE = np.radians(6.0)
 REST_SPEED = 0.03  # [m/s]
 REST_TURN = 0.3  # [rad/s]
 REST_TIME = 0.5  # [s]
+ASTRAY = 0.76  # from the base of its arm: a block that lies there can no longer be grasped [m]
 HOVER = 0.1  # how far above its block a hand belongs that is turned by 90 degrees from it [m]
-OUTCOMES = ("running", "success", "diverged", "flew_off", "collision", "no_grasp", "dropped", "misaligned", "time_out")
+OUTCOMES = (
+    "running", "success", "diverged", "flew_off", "out_of_reach", "collision", "no_grasp", "dropped", "misaligned",
+    "time_out",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,9 @@ class Task:
             * (free & ~self.held),
             "speed": (np.abs(state.qd) > 1.5).any(-1) * 1.0,
         }
-        return terms, self._outcomes(state, whole, diverged, late, serves & ~connected)
+        away = np.linalg.norm((centre - observer.base_positions)[..., :2], axis=-1)
+        astray = (free & ~self.held & (away > ASTRAY)).any(1)
+        return terms, self._outcomes(state, whole, diverged, late, serves & ~connected, astray)
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Everything `restore` needs to go on exactly from here."""
@@ -194,7 +200,9 @@ class Task:
         count = range(len(self._observer.blueprint.connections))
         return np.asarray(np.stack([good[:, connection == c].any(1) for c in count], 1).all(1))
 
-    def _outcomes(self, state: WorldState, whole: Mask, diverged: Mask, late: Mask, unserved: Mask) -> NDArray[np.intp]:
+    def _outcomes(
+        self, state: WorldState, whole: Mask, diverged: Mask, late: Mask, unserved: Mask, astray: Mask
+    ) -> NDArray[np.intp]:
         speed = np.linalg.norm(state.velocity[..., :3], axis=-1).max(1)
         turning = np.linalg.norm(state.velocity[..., 3:], axis=-1).max(1)
         joined, scale = self.joined(state), self.config.rest_scale
@@ -211,6 +219,7 @@ class Task:
         choices = [
             (diverged, "diverged"),
             (off, "flew_off"),
+            (astray, "out_of_reach"),
             (collision, "collision"),
             (self.rest >= self._rest_steps, "success"),
             (no_grasp, "no_grasp"),

@@ -153,6 +153,19 @@ def test_success_is_a_joined_structure_at_rest_for_half_a_second() -> None:
     assert outcomes == [["running", "running"], ["running", "running"], ["success", "running"]]
 
 
+def test_a_block_pushed_out_of_its_arms_reach_ends_the_episode_as_a_failure() -> None:
+    env = quiet(2)
+    place(env, [0.05, 0.05])
+    block = int(env.blueprint.magnet_block[env.blueprint.pairs[env.assignment.pair[1, 0], 2]])
+    base = env.observer.base_positions[0]
+    start = 1 + 16 + 7 * block
+    env.world._state[1, start : start + 3] = [base[0] + 0.7, base[1] + 0.35, 0.02]
+    _, _, terminated, truncated, info = env.step(np.zeros((2, 2, 7)))
+    assert [OUTCOMES[o] for o in info["outcome"]] == ["running", "out_of_reach"]
+    assert terminated.tolist() == [False, True]
+    assert not truncated.any()
+
+
 def test_a_latch_without_the_pose_is_no_success() -> None:
     env = quiet(2)
     place(env, [0.0, 0.05])
