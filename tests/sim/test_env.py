@@ -156,10 +156,10 @@ def test_success_is_a_joined_structure_at_rest_for_half_a_second() -> None:
 def test_a_block_pushed_out_of_its_arms_reach_ends_the_episode_as_a_failure() -> None:
     env = quiet(2)
     place(env, [0.05, 0.05])
-    block = int(env.blueprint.magnet_block[env.blueprint.pairs[env.assignment.pair[1, 0], 2]])
-    base = env.observer.base_positions[0]
+    arm = int(env.assignment.pair[1].argmax())  # the other one serves nothing
+    block = int(env.blueprint.magnet_block[env.blueprint.pairs[env.assignment.pair[1, arm], 2]])
     start = 1 + 16 + 7 * block
-    env.world._state[1, start : start + 3] = [base[0] + 0.7, base[1] + 0.35, 0.02]
+    env.world._state[1, start : start + 3] = [-0.5 * env.observer.base_positions[arm, 0], 0.3, 0.02]
     _, _, terminated, truncated, info = env.step(np.zeros((2, 2, 7)))
     assert [OUTCOMES[o] for o in info["outcome"]] == ["running", "out_of_reach"]
     assert terminated.tolist() == [False, True]
