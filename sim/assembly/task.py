@@ -47,7 +47,7 @@ class RewardScales:
     arm_contact: float = -0.5
     table_contact: float = -0.3
     push: float = -0.3
-    shove: float = -1.0
+    shove: float = -4.0
     speed: float = -0.1
 
 
