@@ -30,6 +30,8 @@ Mask = NDArray[np.bool_]
 
 FLOOR = 0.01  # of the open fingertips over the table that the arms stand on [m]
 CLOSED = 0.02  # narrowest opening; the fingers of a hand that closes further advance into the table [m]
+# Of a full action in one decision [rad]. A faster hand shoves its block away before it has closed on it.
+JOINT_STEP = (0.084, 0.084, 0.084, 0.112, 0.112, 0.168)
 CLEARANCE = 0.02  # between the arms as commanded [m]; the guard stops them at half of it
 
 
@@ -39,6 +41,7 @@ def default_action_config() -> ActionConfig:
         joint_lower=tuple(xarm6.JOINT_LOWER.tolist()),
         joint_upper=tuple(xarm6.JOINT_UPPER.tolist()),
         tick_rate=round(1 / TICK),
+        joint_step=JOINT_STEP,
         gripper_range=(CLOSED, xarm6.GRIPPER_STROKE),
         floor=FLOOR,
         clearance=CLEARANCE,
