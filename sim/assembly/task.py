@@ -62,7 +62,7 @@ class TaskConfig:
         max_contact: force between the arms, or of an arm on the table, that ends an episode [N].
     """
 
-    horizon: float = field(default=16.0, metadata={"range": (1.0, 120.0)})
+    horizon: float = field(default=24.0, metadata={"range": (1.0, 120.0)})
     rewards: RewardScales = field(default_factory=RewardScales)
     rest_scale: float = field(default=1.0, metadata={"range": (1.0, 100.0)})
     max_contact: float = field(default=100.0, metadata={"range": (1.0, 1e4)})
