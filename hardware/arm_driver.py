@@ -249,8 +249,9 @@ class ArmDriver:
         """The newest state; never blocks."""
         when, joints, velocities = self._state
         opening = self._gripper.opening if self._gripper is not None else None
+        sent, speeds = self._last_sent.joints, self._stream.limiter.v
         return ArmSnapshot(
-            when, joints, velocities, self._last_sent.joints, opening, self._phase, self._stream.holding, self._fault
+            when, joints, velocities, sent, speeds, opening, self._phase, self._stream.holding, self._fault
         )
 
     # --- the thread ---------------------------------------------------------------------------------------------------

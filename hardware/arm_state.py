@@ -25,6 +25,7 @@ class ArmSnapshot:
         joints: measured [rad], shape (6,).
         velocities: measured [rad/s], shape (6,).
         sent: last target sent [rad], shape (6,).
+        sent_velocities: of the targets sent [rad/s], shape (6,).
         opening: measured gripper opening [m], None if unknown.
         phase: of the driver.
         holding: whether the watchdog holds the arm because commands are overdue.
@@ -35,6 +36,7 @@ class ArmSnapshot:
     joints: Array
     velocities: Array
     sent: Array
+    sent_velocities: Array
     opening: float | None
     phase: Phase
     holding: bool

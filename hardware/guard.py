@@ -104,24 +104,40 @@ class Guard:
         return self._check_distances(arms)
 
     def _check_distances(self, arms: Mapping[str, ArmSnapshot]) -> str:
-        """Stop before parts meet: judge where the arms are and where they would come to rest."""
+        """Stop before parts meet: judge where the arms are and where they would come to rest.
+
+        An arm that streams comes to rest where its targets do. Its measured speed says less of that: it jumps when a
+        finger touches something. Where the measured speed counts is an arm that is too close already.
+        """
         limits = self.limits
         openings = {name: GRIPPER_STROKE if arm.opening is None else arm.opening for name, arm in arms.items()}
-        ahead = {
-            name: arm.joints + arm.velocities * (limits.reaction + np.abs(arm.velocities) / (2.0 * limits.braking))
+
+        def at(joints: Mapping[str, Array]) -> tuple[float, str, float, str]:
+            return self.distances({name: (q, openings[name]) for name, q in joints.items()})
+
+        now = {name: arm.joints for name, arm in arms.items()}
+        measured = {name: self._at_rest(arm.joints, arm.velocities) for name, arm in arms.items()}
+        commanded = {
+            name: self._at_rest(arm.sent, arm.sent_velocities) if arm.phase is Phase.STREAMING else measured[name]
             for name, arm in arms.items()
         }
-        gap, pair, height, part = self.distances({name: (q, openings[name]) for name, q in ahead.items()})
+        gap, pair, height, part = at(commanded)
+        gap_now, _, height_now, _ = at(now)
         if gap >= limits.arm_clearance and height >= limits.table_clearance:
-            return ""
+            if gap_now >= limits.arm_clearance and height_now >= limits.table_clearance:
+                return ""
+            gap, pair, height, part = at(measured)
         # Parts that are too close may move apart: only what gets closer is stopped.
-        gap_now, _, height_now, _ = self.distances({name: (arm.joints, openings[name]) for name, arm in arms.items()})
         if gap < limits.arm_clearance and gap < gap_now + 1e-6:
             return f"{pair} come within {gap * 1000:.0f} mm of each other (limit {limits.arm_clearance * 1000:.0f} mm)"
         if height < limits.table_clearance and height < height_now + 1e-6:
             limit = f"limit {limits.table_clearance * 1000:.0f} mm"
             return f"{part} comes within {height * 1000:.0f} mm of the table ({limit})"
         return ""
+
+    def _at_rest(self, joints: Array, velocities: Array) -> Array:
+        """Where an arm would come to rest that is told to stop now."""
+        return joints + velocities * (self.limits.reaction + np.abs(velocities) / (2.0 * self.limits.braking))
 
 
 class GuardThread:

@@ -318,7 +318,7 @@ class ArmNode(LifecycleNode):
                 last, when = arm.time, system_time(arm.time)
                 self._measured.publish(joint_state(self.arm, when, arm.joints, arm.velocities, arm.opening))
                 if arm.phase in (Phase.STREAMING, Phase.STOPPING):
-                    self._sent.publish(joint_state(self.arm, time.time(), arm.sent, np.zeros(6), None))
+                    self._sent.publish(joint_state(self.arm, time.time(), arm.sent, arm.sent_velocities, None))
             alone = bool(arm.phase is Phase.IDLE and self.guard_timeout and self._guard_seen == -math.inf)
             if (arm.phase, arm.fault, alone) != told:
                 told = (arm.phase, arm.fault, alone)

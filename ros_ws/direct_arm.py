@@ -100,9 +100,9 @@ class DirectArm:
     def snapshot(self) -> ArmSnapshot:
         """As `ArmDriver.snapshot`."""
         state, now = self._arm.measured(), time.monotonic()
-        sent = self._arm.target[:6]
+        sent, speeds, stream = self._arm.target[:6], self._stream.limiter.v, self._stream
         return ArmSnapshot(
-            now, state.joints, state.velocities, sent, state.opening, self._phase, self._stream.holding, self._fault
+            now, state.joints, state.velocities, sent, speeds, state.opening, self._phase, stream.holding, self._fault
         )
 
     def _run(self) -> None:

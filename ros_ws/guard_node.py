@@ -101,14 +101,18 @@ class GuardNode(Node):
     def _snapshot(self, arm: str) -> ArmSnapshot:
         measured, state = self._measured[arm], self._state.get(arm, "")
         joints = np.array(measured.position)
-        sent = np.array(self._sent[arm].position)[:6] if arm in self._sent else joints[:6]
+        velocities = np.array(measured.velocity)[:6]
+        sent, speeds = joints[:6], velocities
+        if arm in self._sent:
+            sent, speeds = np.array(self._sent[arm].position)[:6], np.array(self._sent[arm].velocity)[:6]
         phase, _, fault = state.partition(": ")
         known = {p.value: p for p in Phase}
         return ArmSnapshot(
             time=seconds(measured.header.stamp),
             joints=joints[:6],
-            velocities=np.array(measured.velocity)[:6],
+            velocities=velocities,
             sent=sent,
+            sent_velocities=speeds,
             opening=None if np.isnan(joints[6]) else float(joints[6]),
             phase=known.get(phase, Phase.IDLE),
             holding=False,

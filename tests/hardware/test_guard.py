@@ -25,7 +25,7 @@ def bases(distance: float) -> dict[str, np.ndarray]:
 
 def arm(joints: np.ndarray = HOME, velocity: float = 0.0, **changes: object) -> ArmSnapshot:
     velocities = np.array([0.0, velocity, 0, 0, 0, 0])
-    snapshot = ArmSnapshot(NOW, joints, velocities, joints, 0.08, Phase.STREAMING, False, "")
+    snapshot = ArmSnapshot(NOW, joints, velocities, joints, velocities, 0.08, Phase.STREAMING, False, "")
     return replace(snapshot, **changes)  # type: ignore[arg-type]
 
 
@@ -124,3 +124,22 @@ def test_home_is_free_of_self_collision_and_the_guard_is_cheap_to_call() -> None
     for _ in range(20):
         check(arm(), arm())
     assert time.process_time() - begin < 1.0  # the rate itself is judged by the benchmark
+
+
+def test_a_streaming_arm_is_judged_by_where_its_targets_come_to_rest() -> None:
+    low = HOME + np.array([0, 0.48, 0, 0, -0.48, 0])  # the fingertips a few centimetres above the table
+    dive = np.array([0.0, 1.5, 0, 0, 0, 0])
+    still = arm(low)
+    assert not check(still, arm())
+    bumped = replace(still, velocities=dive)
+    assert not check(bumped, arm()), "a finger that touches something jumps, its targets do not"
+    assert "table" in check(replace(still, sent_velocities=dive), arm())
+    assert "table" in check(replace(bumped, phase=Phase.IDLE), arm()), "what nobody streams to is judged as it moves"
+
+
+def test_an_arm_that_is_too_low_already_is_stopped_whatever_its_targets_say() -> None:
+    below = arm(HOME + np.array([0, 0.6, 0, 0, -0.6, 0]))
+    above = HOME + np.array([0, 0.45, 0, 0, -0.45, 0])
+    down, up = np.array([0.0, 0.2, 0, 0, 0, 0]), np.array([0.0, -0.2, 0, 0, 0, 0])
+    assert "table" in check(replace(below, sent=above, velocities=down), arm())
+    assert not check(replace(below, sent=above, velocities=up), arm()), "it may move away"
