@@ -32,7 +32,7 @@ FLOOR = 0.01  # of the open fingertips over the table that the arms stand on [m]
 CLOSED = 0.02  # narrowest opening; the fingers of a hand that closes further advance into the table [m]
 # Of a full action in one decision [rad]. A faster hand shoves its block away before it has closed on it.
 JOINT_STEP = (0.084, 0.084, 0.084, 0.112, 0.112, 0.168)
-CLEARANCE = 0.02  # between the arms as commanded [m]; the guard stops them at half of it
+CLEARANCE = 0.025  # between the arms as commanded [m]; the guard stops them at 1 cm
 
 
 def default_action_config() -> ActionConfig:

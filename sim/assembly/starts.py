@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 HOME = np.array([0.0, -0.35, -0.9, 0.0, 1.25, 0.0])  # tool down, 25 cm above the table [rad]
-ARM_GAP = 0.025  # between the arms at the start; the action path keeps them 2 cm apart [m]
+ARM_GAP = 0.03  # between the arms at the start; the action path keeps them 2.5 cm apart [m]
 NEAREST = 0.30  # closest an arm's tool gets to its own base with the tool down [m]
 
 
