@@ -25,7 +25,7 @@ from horseshoe.hardware.arm_settings import (
 from horseshoe.hardware.arm_state import ArmSnapshot, Phase, Sent
 from horseshoe.hardware.error_codes import describe_code, describe_error
 from horseshoe.hardware.gripper_link import GripperLink
-from horseshoe.hardware.sdk import connect_sdk
+from horseshoe.hardware.sdk import connect_sdk, disconnect_sdk
 from horseshoe.hardware.servo_stream import ServoStream
 from horseshoe.hardware.timing_log import TimingLog
 from horseshoe.hardware.xarm6 import GRIPPER_STROKE, TOOL_OFFSET, Array
@@ -82,7 +82,7 @@ class ArmDriver:
         try:
             self._gripper = GripperLink(self.settings.ip)
         except ArmError:
-            self._api.disconnect()
+            disconnect_sdk(self._api)
             raise
         self._set_phase(Phase.IDLE)
         self._last_answer, self._alive = time.monotonic(), True
@@ -213,7 +213,7 @@ class ArmDriver:
         if self._gripper is not None:
             self._gripper.close()
         if self._api is not None:
-            self._api.disconnect()
+            disconnect_sdk(self._api)
         self._api = self._gripper = None
         self._phase = Phase.DISCONNECTED
 

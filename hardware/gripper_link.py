@@ -4,7 +4,7 @@ import threading
 import time
 
 from horseshoe.hardware import xarm6
-from horseshoe.hardware.sdk import connect_sdk
+from horseshoe.hardware.sdk import connect_sdk, disconnect_sdk
 
 PULSES, FULL_SPEED = 850, 5000
 POLL = 0.1  # [s] between two readings of the position
@@ -57,7 +57,7 @@ class GripperLink:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(3.0)
-        self._api.disconnect()
+        disconnect_sdk(self._api)
 
     def _run(self) -> None:
         sent: int | None = None

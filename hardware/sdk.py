@@ -1,8 +1,9 @@
-"""Opening a connection of the xArm SDK, with its traps taken out."""
+"""Opening and closing a connection of the xArm SDK, with its traps taken out."""
 
 import logging
 import socket
 import struct
+import threading
 from typing import Any
 
 from horseshoe.hardware.arm_settings import ArmError
@@ -50,3 +51,14 @@ def connect_sdk(ip: str, timeout: float, **options: Any) -> Any:
         socket.setdefaulttimeout(before)  # the SDK sets one second for the whole process
     api.set_timeout(timeout)  # after connecting, which resets it
     return api
+
+
+def disconnect_sdk(api: Any) -> None:
+    """Close an SDK connection; returns within `PATIENCE`.
+
+    The SDK closes its sockets first and then waits for its threads. The one that receives reports may never end: it
+    looks whether its queue is full, and then waits for ever to take from it what another thread has just taken.
+    """
+    closing = threading.Thread(target=api.disconnect, name="sdk disconnect", daemon=True)
+    closing.start()
+    closing.join(PATIENCE)

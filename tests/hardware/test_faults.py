@@ -1,5 +1,6 @@
 """Every fault, on either arm, while both move: both hold until an operator acts, and the message says why."""
 
+import threading
 import time
 
 import numpy as np
@@ -9,8 +10,9 @@ from horseshoe.hardware.arm_settings import ArmError, CommandRefused
 from horseshoe.hardware.arm_state import Phase
 from horseshoe.hardware.emulator.controller import EMERGENCY_STOPS
 from horseshoe.hardware.error_codes import CONTROLLER_ERRORS
+from horseshoe.hardware.sdk import connect_sdk, disconnect_sdk
 from tests.conftest import NoteFault
-from tests.hardware.conftest import HOME, Pair, wait_until
+from tests.hardware.conftest import HOME, HOSTS, Pair, wait_until
 
 ARMS = ("left", "right")
 OTHER = {"left": "right", "right": "left"}
@@ -167,3 +169,14 @@ def test_driver_stops_when_the_gripper_bus_dies(pair: Pair, note_fault: NoteFaul
     fault = pair.drivers[arm].snapshot().fault
     assert "C19" in fault
     note_fault("gripper unplugged", f"{arm} arm", fault)
+
+
+def test_closing_a_connection_ends_although_a_thread_of_the_sdk_waits_for_ever(pair: Pair) -> None:
+    api = connect_sdk(HOSTS["left"], 1.0, report_type="real")
+    for_ever = threading.Event()
+    api._arm._stream_report.join = for_ever.wait  # what its race for a full queue comes to
+    begin = time.monotonic()
+    disconnect_sdk(api)
+    assert time.monotonic() - begin < 10.0
+    assert not api.connected
+    for_ever.set()
