@@ -13,8 +13,6 @@ def _reached(curve: list[dict[str, float]], level: float) -> str:
     for point in curve:
         if point["success"] >= level and point["level"] >= 1.0:
             return f"{level:.0%} of whole starts after {point['seconds'] / 60:.0f} min"
-    if not curve:
-        return "No episode ended"
     last = curve[-1]
     return (
         f"{level:.0%} at full difficulty not reached ({last['success']:.0%} at level {last['level']:.2f} when it ended)"
@@ -100,8 +98,6 @@ def write_card(folder: Path) -> None:
         return
     training, noise = contract.training, contract.environment["noise"]
     physics = ", ".join(f"{k} {v[0]:g} to {v[1]:g}" for k, v in contract.environment["physics"].items() if v[0] != v[1])
-    if not curve:
-        return "No episode ended"
     last = curve[-1]
     action = configuration.dump(contract.action)
     text = f"""# Policy `{folder.name}`
