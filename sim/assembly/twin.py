@@ -294,7 +294,7 @@ class TwinWorld(BatchWorld):
             if (tick + 1) % CHUNK == 0 or tick + 1 == n_ticks:
                 self.trace.append(self._state.copy())
         for i in self._name_sides():
-            self.cells[i].turn(self._state[i, 1 + self._n_arm : 1 + self._nq].reshape(-1, 7)[:, 3:])
+            self.cells[i].turn(self._blocks[i, :, 3:])
 
     def snapshot(self) -> dict[str, Array]:
         """Not offered.

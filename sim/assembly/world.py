@@ -226,9 +226,8 @@ class BatchWorld:
         Returns:
             Environments in which a block was renamed.
         """
-        start = 1 + self.n_arms * _PER_ARM
-        blocks = self._state[:, start : 1 + self._nq].reshape(self.n_envs, self.n_blocks, 7)
-        turns = self.blueprint.quarter_turns(blocks[..., 3:])
+        quaternions = self._blocks[..., 3:]
+        turns = self.blueprint.quarter_turns(quaternions)
         env, pair = np.nonzero(self.magnets.latched)
         for magnet in self.blueprint.pairs[pair, 1:].T:
             turns[env, self.blueprint.magnet_block[magnet]] = 0
@@ -236,9 +235,8 @@ class BatchWorld:
         if not env.size:
             return env
         roll = self.blueprint.roll(block, turns[env, block])
-        place = start + 7 * block[:, None] + np.arange(3, 7)
-        turned = Rotation.from_quat(self._state[env[:, None], place], scalar_first=True) * roll
-        self._state[env[:, None], place] = turned.as_quat(scalar_first=True)
+        turned = Rotation.from_quat(quaternions[env, block], scalar_first=True) * roll
+        quaternions[env, block] = turned.as_quat(scalar_first=True)
         # The angular velocity of a free joint is in the frame of its body.
         place = 1 + self._nq + self.n_arms * _PER_ARM + 6 * block[:, None] + np.arange(3, 6)
         self._state[env[:, None], place] = roll.inv().apply(self._state[env[:, None], place])
@@ -307,9 +305,13 @@ class BatchWorld:
         self._force = snapshot["force"].copy()
         self.trace = list(snapshot["trace"].copy())
 
+    @property
+    def _blocks(self) -> Array:
+        """Position and quaternion of every block, a view of the state, shape (n_envs, B, 7)."""
+        return self._state[:, 1 + self.n_arms * _PER_ARM : 1 + self._nq].reshape(self.n_envs, self.n_blocks, 7)
+
     def _block_poses(self) -> tuple[Array, Array]:
-        blocks = self._state[:, 1 + self.n_arms * _PER_ARM : 1 + self._nq].reshape(self.n_envs, self.n_blocks, 7)
-        return blocks[..., :3], magnets.matrices(blocks[..., 3:])
+        return self._blocks[..., :3], magnets.matrices(self._blocks[..., 3:])
 
 
 def _weld_compliance(model: mujoco.MjModel, blueprint: Blueprint) -> Array:
