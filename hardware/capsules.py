@@ -23,6 +23,7 @@ _SHAPES = (
     ("right finger", 6, (0, -0.055, 0.10), (0, -0.008, xarm6.TOOL_OFFSET - 0.012), 0.012),
     ("wrist motor", 4, (0, 0.03, -0.10), (0, 0.042, 0), 0.047),
 )
+NEAREST = 4  # pairs of parts of two arms that are kept apart at a time: wedged arms meet in several places
 NAMES = tuple(shape[0] for shape in _SHAPES)
 RADII = np.array([shape[4] for shape in _SHAPES])
 _LINK = np.array([shape[1] for shape in _SHAPES])
@@ -31,6 +32,7 @@ _FINGERS = (7, 8)
 _MOVING = np.arange(3, 10)  # what can meet the other arm over the table: all from the forearm on
 _OPEN_ENDS = _ENDS.copy()
 _OPEN_ENDS[_FINGERS, 1, 1] += np.array([0.5, -0.5]) * xarm6.GRIPPER_STROKE
+_REACH = np.linalg.norm(_OPEN_ENDS[_MOVING, 1] - _OPEN_ENDS[_MOVING, 0], axis=-1) / 2 + RADII[_MOVING]  # of a ball
 # Pairs that can meet within one arm: everything from the forearm on with the column, the hand with the upper arm.
 _SELF = np.array(
     [(0, 3), (0, 4), (0, 5), (0, 6), (0, 7), (0, 8), (1, 5), (1, 6), (1, 7), (1, 8), (2, 6), (2, 7), (2, 8)]
@@ -92,26 +94,28 @@ def _nearest(r: Array, d1: Array, d2: Array) -> tuple[Array, Array]:
     return np.minimum(np.maximum((b * t - c) / a, 0.0), 1.0), t
 
 
-def gap_and_gradient(q: Array, bases: Array) -> tuple[Array, Array]:
-    """Smallest distance between two arms with open hands, and how it grows with their joints; batched.
+def gaps_and_gradients(q: Array, bases: Array) -> tuple[Array, Array]:
+    """Distances between the parts of two arms with open hands that are nearest, and how they grow with the joints.
 
     Args:
         q: joint positions [rad], shape (n, 2, 6).
         bases: world poses of the arms' bases [m], shape (2, 4, 4).
 
     Returns:
-        [m], negative where they overlap, shape (n,); its gradient [m/rad], shape (n, 2, 6). Where the hands are more
-        than 40 cm apart the gap is infinite and the gradient zero.
+        [m], nearest pair of parts first, negative where they overlap, shape (n, NEAREST); their gradients [m/rad],
+        shape (n, NEAREST, 2, 6). Where all parts are more than 15 cm apart the gaps are infinite and the gradients
+        zero.
     """
-    gap, gradient = np.full(len(q), np.inf), np.zeros(q.shape)
+    gap, gradient = np.full((len(q), NEAREST), np.inf), np.zeros((len(q), NEAREST, *q.shape[1:]))
     frames = bases[None, :, None] @ xarm6.link_frames(q)
-    place = frames[:, :, -1, :3, 3]
-    near = np.flatnonzero(np.linalg.norm(place[:, 0] - place[:, 1], axis=-1) < 0.4)
+    carrier = frames[:, :, _LINK[_MOVING] - 1]  # (n, 2, capsules, 4, 4)
+    ends = (carrier[..., None, :3, :3] @ _OPEN_ENDS[_MOVING][..., None])[..., 0] + carrier[..., None, :3, 3]
+    middle = ends.mean(-2)
+    between = np.linalg.norm(middle[:, 0, :, None] - middle[:, 1, None], axis=-1)
+    near = np.flatnonzero((between - _REACH[:, None] - _REACH).min((1, 2)) < 0.15)
     if not near.size:
         return gap, gradient
-    frames = frames[near]
-    carrier = frames[:, :, _LINK[_MOVING] - 1]  # (k, 2, capsules, 4, 4)
-    ends = (carrier[..., None, :3, :3] @ _OPEN_ENDS[_MOVING][..., None])[..., 0] + carrier[..., None, :3, 3]
+    frames, ends = frames[near], ends[near]
     first, second = ends[:, 0, :, None], ends[:, 1, None]
     d1, d2 = first[..., 1, :] - first[..., 0, :], second[..., 1, :] - second[..., 0, :]
     s, t = _nearest(first[..., 0, :] - second[..., 0, :], d1, d2)
@@ -119,16 +123,16 @@ def gap_and_gradient(q: Array, bases: Array) -> tuple[Array, Array]:
     on_second = second[..., 0, :] + t[..., None] * d2
     apart = np.linalg.norm(on_first - on_second, axis=-1)
     free = (apart - RADII[_MOVING][:, None] - RADII[_MOVING]).reshape(len(near), -1)
-    worst = free.argmin(1)
-    a, b = np.divmod(worst, len(_MOVING))
-    rows = np.arange(len(near))
-    gap[near] = free[rows, worst]
-    points = np.stack([on_first[rows, a, b], on_second[rows, a, b]], axis=1)  # (k, 2, 3)
-    away = (points[:, 0] - points[:, 1]) / np.maximum(apart[rows, a, b], 1e-6)[:, None]
+    nearest = np.argsort(free, axis=1)[:, :NEAREST]
+    a, b = np.divmod(nearest, len(_MOVING))
+    rows = np.arange(len(near))[:, None]
+    gap[near] = free[rows, nearest]
+    points = np.stack([on_first[rows, a, b], on_second[rows, a, b]], axis=2)  # (k, NEAREST, 2, 3)
+    away = (points[:, :, 0] - points[:, :, 1]) / np.maximum(apart[rows, a, b], 1e-6)[..., None]
     # Joint j turns about the z axis of link j, and moves what link j or a later one carries.
-    moves = np.cross(frames[..., :3, 2], points[:, :, None] - frames[..., :3, 3])
-    carried = _LINK[_MOVING][np.stack([a, b], axis=1)][..., None] > np.arange(xarm6.N_JOINTS)
-    gradient[near] = (moves @ away[:, None, :, None])[..., 0] * carried * np.array([1.0, -1.0])[:, None]
+    moves = np.cross(frames[:, None, ..., :3, 2], points[..., None, :] - frames[:, None, ..., :3, 3])
+    carried = _LINK[_MOVING][np.stack([a, b], axis=2)][..., None] > np.arange(xarm6.N_JOINTS)
+    gradient[near] = (moves @ away[:, :, None, :, None])[..., 0] * carried * np.array([1.0, -1.0])[:, None]
     return gap, gradient
 
 

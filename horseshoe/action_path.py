@@ -24,6 +24,7 @@ Gap = Callable[[Array], tuple[Array, Array]]
 _TIP_RADIUS = 0.012  # of a fingertip as the guard sees it, a ball that far behind the tool centre point [m]
 _TIP_INSET = 0.008  # of its centre outside of half the opening [m]
 _EASE = 8.0  # fastest approach to floor or other arm, per distance left [1/s]: a guard that looks ahead stays calm
+_PASSES = 6
 _LOOK = 2  # ticks between two measurements of those distances
 
 
@@ -95,8 +96,8 @@ class ActionPath:
         n_arms: arms in each.
         kinematics: maps joints (..., 6) to the tool's pose (..., 4, 4) and geometric Jacobian (..., 6, 6) in the arm's
             base frame, for the floor and the tool speed limit.
-        gap: maps joints (n, n_arms, 6) to the distance between the arms [m] (n,) and its gradient
-            (n, n_arms, 6), for the clearance.
+        gap: maps joints (n, n_arms, 6) to the distances between the nearest parts of the arms [m] (n, k), nearest
+            first, and their gradients (n, k, n_arms, 6), for the clearance.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class ActionPath:
         # Distances that the ticks keep an eye on, to first order: to the floor, between the arms.
         self._spread = np.zeros((n_envs, n_arms))  # of the fingertips from the middle of the hand [m]
         self._height, self._height_slope = np.zeros((n_envs, n_arms)), np.zeros((n_envs, n_arms, 6))
-        self._between, self._between_slope = np.zeros(n_envs), np.zeros((n_envs, n_arms, 6))
+        self._between, self._between_slope = np.zeros((n_envs, 0)), np.zeros((n_envs, 0, n_arms, 6))
         self._tick = 0
         self._ramp = max(round(config.interpolation * ticks), 1)
         self._rows = np.arange(n_envs)
@@ -191,18 +192,20 @@ class ActionPath:
         if not self.config.clearance or self._gap is None:
             return joints
         rows = np.arange(len(joints))
-        for _ in range(4):  # Newton's method, on the pair of parts that is nearest
+        for _ in range(4):  # Newton's method, on one pair of parts after the other
             gap, slope = self._gap(joints[rows])
-            deficit = self.config.clearance - gap
-            close = deficit > 1e-4
-            rows, gap, deficit, slope = rows[close], gap[close], deficit[close], slope[close]
+            close = gap[:, 0] < self.config.clearance - 1e-4
+            rows, lack, slope = rows[close], self.config.clearance - gap[close], slope[close]
             if not rows.size:
                 return joints
-            scale = deficit / np.maximum((slope**2).sum((1, 2)), 1e-3)
-            joints[rows] = np.clip(joints[rows] + scale[:, None, None] * slope, self._low, self._high)
+            step = np.zeros_like(joints[rows])
+            for k in range(lack.shape[1]):
+                left = np.maximum(lack[:, k] - (slope[:, k] * step).sum((1, 2)), 0.0)
+                step += (left / np.maximum((slope[:, k] ** 2).sum((1, 2)), 1e-3))[:, None, None] * slope[:, k]
+            joints[rows] = np.clip(joints[rows] + step, self._low, self._high)
         # Wedged between several parts: they may come apart, but no closer than they are.
         before = self.target[rows, :, :6]
-        worse = self._gap(joints[rows])[0] < np.minimum(self._gap(before)[0], self.config.clearance)
+        worse = self._gap(joints[rows])[0][:, 0] < np.minimum(self._gap(before)[0][:, 0], self.config.clearance)
         joints[rows[worse]] = before[worse]
         return joints
 
@@ -233,20 +236,26 @@ class ActionPath:
     def _eased(self, speed: Array) -> Array:
         """Joint speeds (n_envs, n_arms, 6) without what brings an arm too fast towards the floor or the other arm."""
         dt = 1.0 / self.config.tick_rate
-
-        def excess(rate: Array, distance: Array, slope: Array, axes: tuple[int, ...]) -> Array:
-            # What is too close already moves apart, gently.
-            beyond = np.maximum(-rate - _EASE * np.maximum(distance, -0.01), 0.0)
-            return beyond / np.maximum((slope**2).sum(axes), 1e-3)
-
-        if self.config.clearance:
-            rate = (self._between_slope * speed).sum((1, 2))
-            part = excess(rate, self._between, self._between_slope, (1, 2))
-            speed = speed + part[:, None, None] * self._between_slope
-        rate = (self._height_slope * speed).sum(-1)
-        speed = speed + excess(rate, self._height, self._height_slope, (-1,))[..., None] * self._height_slope
-        if self.config.clearance:
-            self._between = self._between + (self._between_slope * speed).sum((1, 2)) * dt
+        lowest, highest = (self._low - self._sent) / dt, (self._high - self._sent) / dt
+        # What is too close already moves apart, gently.
+        apart, above = -_EASE * np.maximum(self._between, -0.01), -_EASE * np.maximum(self._height, -0.01)
+        rows = self._rows
+        for _ in range(_PASSES):  # one constraint after the other: what helps one may hurt another, or meet a limit
+            now, slope = speed[rows], self._between_slope[rows]
+            for k in range(slope.shape[1]):
+                lack = np.maximum(apart[rows, k] - (slope[:, k] * now).sum((1, 2)), 0.0)
+                scale = lack / np.maximum((slope[:, k] ** 2).sum((1, 2)), 1e-3)
+                now = now + scale[:, None, None] * slope[:, k]
+            up = self._height_slope[rows]
+            scale = np.maximum(above[rows] - (up * now).sum(-1), 0.0) / np.maximum((up**2).sum(-1), 1e-3)
+            now = np.clip(now + scale[..., None] * up, lowest[rows], highest[rows])
+            speed[rows] = now
+            left = ((up * now).sum(-1) < above[rows] - 1e-3).any(1)
+            left |= ((slope * now[:, None]).sum((2, 3)) < apart[rows] - 1e-3).any(1)
+            rows = rows[left]
+            if not rows.size:
+                break
+        self._between = self._between + (self._between_slope * speed[:, None]).sum((2, 3)) * dt
         self._height = self._height + (self._height_slope * speed).sum(-1) * dt
         return speed
 

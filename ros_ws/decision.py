@@ -69,7 +69,7 @@ class Decider:
         contracts.check_observation(contract, self.observer.fields, file)
         self.contract = contract
         # The real transport has a delay of its own, so the path has none.
-        gap = partial(capsules.gap_and_gradient, bases=cell_.base_poses)
+        gap = partial(capsules.gaps_and_gradients, bases=cell_.base_poses)
         self.path = ActionPath(contract.action, 1, contract.robots, xarm6.tool_pose_and_jacobian, gap)
         self.assignment = Assignment(np.full((1, contract.robots), -1))
 

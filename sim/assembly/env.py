@@ -127,7 +127,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         else:
             raise HorseshoeError(f"engine: {engine!r} is unknown; choose from ['mujoco', 'pybullet', 'quasistatic']")
         self.observer = SceneObserver(self.cell, self.blueprint)
-        gap = partial(capsules.gap_and_gradient, bases=self.cell.base_poses)
+        gap = partial(capsules.gaps_and_gradients, bases=self.cell.base_poses)
         self.path = ActionPath(self.config.action, num_envs, self.n_arms, xarm6.tool_pose_and_jacobian, gap)
         self.task = Task(self.config.task, self.observer, self.world.magnets, self.config.action.decision_rate)
         self.sampler = StartSampler(self.cell, self.blueprint)

@@ -275,7 +275,7 @@ class StartSampler:
     def _apart(self, q: Array, position: Array, quaternion: Array) -> Mask:
         """Where arms are apart and blocks do not overlap, shape (n,)."""
         tool = self.observer.tool_poses(q)
-        ok = capsules.gap_and_gradient(q, self.cell.base_poses)[0] > ARM_GAP
+        ok = capsules.gaps_and_gradients(q, self.cell.base_poses)[0][:, 0] > ARM_GAP
         half = np.array([b.size for b in self.blueprint.blocks]) / 2
         rotation = matrices(quaternion)
         for i in range(len(half)):

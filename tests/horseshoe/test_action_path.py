@@ -243,7 +243,7 @@ BASES[:, 0, 3] = -0.48, 0.48
 
 def gap(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Between two arms that face each other."""
-    return capsules.gap_and_gradient(q, BASES)
+    return capsules.gaps_and_gradients(q, BASES)
 
 
 def lean_together(**changes: Any) -> tuple[float, np.ndarray]:

@@ -11,6 +11,7 @@ pytest.importorskip("mujoco")
 
 import horseshoe.sim  # noqa: F401  registers the environments
 from horseshoe.errors import ConfigurationError, HorseshoeError
+from horseshoe.hardware import capsules
 from horseshoe.sim.assembly.env import AssemblyConfig, AssemblyVectorEnv
 from horseshoe.sim.assembly.perception import NoiseConfig
 from horseshoe.sim.assembly.scene import FIELDS
@@ -271,3 +272,16 @@ def test_a_picture_of_the_cell_can_be_drawn_without_a_screen() -> None:
     assert image.dtype == np.uint8
     assert image.ndim == 3
     assert image.std() > 5.0, "more than one colour"
+
+
+def test_whatever_two_arms_are_told_they_keep_apart() -> None:
+    env, rng = AssemblyVectorEnv(40, AssemblyConfig(noise=NoiseConfig.none()), **SMALL), np.random.default_rng(3)
+    env.reset(seed=0)
+    wish, q, gaps = np.zeros((40, 2, 7)), env.world.state().q, []
+    for _ in range(60):
+        wish = 0.85 * wish + rng.normal(0, 0.5, wish.shape)
+        lean = np.zeros_like(wish)  # each at the other, forwards and down
+        lean[..., 0], lean[..., 1], lean[..., 2] = -q[..., 0], 0.5, -0.3
+        q = env.path.decision(np.clip(wish + lean, -1, 1), q)[:, -1, :, :6]
+        gaps.append(capsules.gaps_and_gradients(q, env.cell.base_poses)[0].min())
+    assert 0.012 < min(gaps) < 0.03, "nearer than the guard allows; or never near, which would prove nothing"
