@@ -52,7 +52,7 @@ def up(system: str, arguments: tuple[str, ...], log: Path | None, show: bool) ->
     progress = _Progress(folder / "operator.log")
     with Supervisor(table, folder, settings.patience, chosen.parameter_file()) as supervisor:
         name, code = supervisor.wait(progress)
-        codes = supervisor.stop()
+        codes = supervisor.stop(at_once=bool(name) and name != "/operator")
     progress()
     if name == "/operator" or not name:
         text = ENDS.get(code, f"the operator node ended with {code}")

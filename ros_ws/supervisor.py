@@ -111,18 +111,29 @@ class Supervisor:
             time.sleep(POLL)
         return "", INTERRUPTED
 
-    def stop(self) -> dict[str, int]:
+    def stop(self, at_once: bool = False) -> dict[str, int]:
         """End every process: the operator and the policy first, then arms, then the rest; wait for all.
+
+        Args:
+            at_once: a node died: tell all that move something to end, before anybody is waited for.
 
         Returns:
             Exit code of every node; negative is the signal that ended it.
         """
+        told = set()
+        for spec in self.table if at_once else ():
+            process = self.processes.get(spec.full_name)
+            if spec.lifecycle and process is not None and process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                told.add(process)
         for number, patience in zip((signal.SIGINT, signal.SIGTERM), PATIENCE, strict=True):
             for process in reversed(self.processes.values()):
                 if process.poll() is None:
-                    process.send_signal(number)
+                    if process not in told:
+                        process.send_signal(number)
                     # The next one may be what this one needs to stop its arm: let it go first.
                     self._wait_for(process, patience * self._patience)
+            told = set()
         for process in self.processes.values():
             if process.poll() is None:
                 process.kill()
