@@ -17,12 +17,12 @@ class AgentVecEnv(VecEnv):
     Args:
         env: a vector environment with a robot axis, `privileged()` and per-robot rewards in `info`.
         gamma: discount of the learner.
-        reward_scale: multiplies all rewards.
     """
 
-    def __init__(self, env: Any, gamma: float, reward_scale: float = 0.1) -> None:
+    def __init__(self, env: Any, gamma: float) -> None:
         self.env: Any = env.unwrapped
-        self._gamma, self._reward_scale = gamma, reward_scale
+        self._gamma = gamma
+        self._reward_scale = 2.0 * (1 - gamma)  # values are of one size whatever the discount
         robots, self.n_actor = env.single_observation_space.shape
         self.robots = robots
         env.reset(seed=0)

@@ -31,7 +31,7 @@ Mask = NDArray[np.bool_]
 FLOOR = 0.01  # of the open fingertips over the table that the arms stand on [m]
 CLOSED = 0.02  # narrowest opening; the fingers of a hand that closes further advance into the table [m]
 # Of a full action in one decision [rad]. A faster hand shoves its block away before it has closed on it.
-JOINT_STEP = (0.084, 0.084, 0.084, 0.112, 0.112, 0.168)
+JOINT_STEP = (0.084, 0.084, 0.084, 0.112, 0.112, 0.25)
 CLEARANCE = 0.025  # between the arms as commanded [m]; the guard stops them at 1 cm
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from horseshoe.hardware import capsules
 from horseshoe.sim.assembly import magnets
 from horseshoe.sim.assembly.perception import true_scene
 from horseshoe.sim.assembly.scene import GRASP_HEIGHT, Assignment, SceneObserver
@@ -20,7 +21,8 @@ REST_SPEED = 0.03  # [m/s]
 REST_TURN = 0.3  # [rad/s]
 REST_TIME = 0.5  # [s]
 ASTRAY = 0.76  # from the base of its arm: a block that lies there can no longer be grasped [m]
-HOVER = 0.1  # how far above its block a hand belongs that is turned by 90 degrees from it [m]
+HOVER = 0.1  # how far above its block a hand belongs that is turned by 90 degrees from it; 7 cm if beside it [m]
+STAND_OFF = 0.08  # how far in front of its socket a block belongs that is turned by 80 degrees from its place [m]
 OUTCOMES = (
     "running", "success", "diverged", "flew_off", "out_of_reach", "collision", "no_grasp", "dropped", "misaligned",
     "time_out",
@@ -31,23 +33,25 @@ OUTCOMES = (
 class RewardScales:
     """What each named term is worth, per arm and decision."""
 
-    reach: float = 2.0
+    reach: float = 3.0
     down: float = 0.3
     parallel: float = 0.5
     ready: float = 1.0
     held: float = 0.7
     place: float = 7.0
     fit: float = 2.0
-    connected: float = 15.5  # more than all the terms above together, which it replaces
+    connected: float = 16.5  # more than all the terms above together, which it replaces
     partner: float = 6.0
     release: float = 8.0
+    retreat: float = 4.0
     lift: float = -4.0
     team: float = 1.0
     action: float = -0.03
+    crowd: float = -2.0
     arm_contact: float = -0.5
     table_contact: float = -0.3
     push: float = -0.3
-    shove: float = -4.0
+    shove: float = -12.0
     speed: float = -0.1
 
 
@@ -125,9 +129,11 @@ class Task:
         distance = np.linalg.norm(off_grasp, axis=-1)
         along = np.abs((tool[..., :3, 1] * frame[..., :, 0]).sum(-1))
         down = -tool[..., 2, 2]
-        # A hand that is askew belongs above its block: further down it would push it away, or tip it over.
+        # A hand that is askew or beside its block belongs above: further down it would push it away, or tip it over.
         askew = np.clip((1 - along**2 * np.clip(down, 0, 1) ** 4 - 0.1) / 0.9, 0, 1)
-        way = np.linalg.norm(off_grasp - HOVER * askew[..., None] * [0.0, 0.0, 1.0], axis=-1)
+        beside = np.clip((np.linalg.norm(off_grasp[..., :2], axis=-1) - 0.015) / 0.03, 0, 1)
+        hover = HOVER * np.maximum(askew, 0.7 * beside)
+        way = np.linalg.norm(off_grasp - hover[..., None] * [0.0, 0.0, 1.0], axis=-1)
         snug = np.abs(state.opening - size[..., 0]) < 0.006
         squeezed = target[..., 6] < size[..., 0] - 0.002
         self.held = serves & (distance < 0.025) & (along > 0.85) & snug & squeezed
@@ -140,8 +146,13 @@ class Task:
         closed = 1 - np.clip((state.opening - size[..., 0]) / 0.04, 0, 1)
         goal, off = observer.goal_errors(scene, pair)
         error, turn = np.linalg.norm(goal, axis=-1), magnets.rotation_angle(off)
-        # Linear in distance: a long way pays for every centimetre, or the noise of the rest drowns it.
-        near = 0.65 * np.clip(1 - error / 0.6, 0, 1) + 0.35 * (1 - turn / np.pi) * np.exp(-error / 0.4)
+        # A block turns before it comes to its socket: the socket's block would be in its way there. Linear in distance
+        # and angle: a long way pays for every centimetre, or the noise of the rest drowns it.
+        socket = bp.pairs[pair, 1]
+        outward = (scene.rotation[rows, bp.magnet_block[socket]] @ bp.magnet_axis[socket][..., None])[..., 0]
+        stand_off = STAND_OFF * np.clip((turn - 0.2) / 1.2, 0, 1)
+        left = np.linalg.norm(goal + stand_off[..., None] * outward, axis=-1)
+        near = 0.5 * np.clip(1 - left / 0.6, 0, 1) + 0.5 * (1 - turn / np.pi)
         latched = self._latches.latched
         by_connection = bp.pairs[:, 0][None] == np.arange(len(bp.connections))[:, None]
         done = (latched[:, None] & by_connection).any(-1)  # (n, C)
@@ -150,6 +161,7 @@ class Task:
         free = serves & ~connected
         place = (0.3 + 0.7 * self.held) * near
         other = np.roll(np.arange(arms), 1)
+        gap = capsules.gaps_and_gradients(state.q, observer.cell.base_poses)[0][:, 0]
         base = scene.rotation[:, 0]
         height = state.position[:, 0, 2] - observer.cell.table.height - bp.blocks[0].size[2] / 2
         lifted = (np.maximum(height - 0.003, 0.0) + 0.1 * np.hypot(base[:, 0, 2], base[:, 1, 2])) / 0.04
@@ -168,10 +180,13 @@ class Task:
             # Two arms that go on holding one structure tear at it. What is commanded counts: a hand that is far from
             # opening has to learn the direction first.
             "release": connected * np.clip(target[..., 6] / 0.06, 0, 1),
+            # Then it makes room: two hands at one structure are in each other's way.
+            "retreat": connected * np.clip(distance / 0.2, 0, 1),
             # What is joined stays flat on the table, where the other arm can join to it.
             "lift": connected * np.minimum(lifted, 1.0)[:, None],
             "team": np.repeat(1.0 * whole[:, None], arms, 1),
             "action": (action**2).mean(-1),
+            "crowd": np.repeat(np.clip((0.06 - gap) / 0.035, 0, 1)[:, None], arms, 1),
             "arm_contact": np.repeat(np.minimum(state.arm_contact / 20.0, 1.0)[:, None], arms, 1),
             "table_contact": np.minimum(state.table_contact / 20.0, 1.0),
             "push": np.minimum(np.linalg.norm(state.velocity[:, 0, :3], axis=-1) / 0.2, 1.0)[:, None] * ~connected,

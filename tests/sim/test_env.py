@@ -143,6 +143,47 @@ def test_every_reward_term_has_a_scale_of_the_same_name_and_every_scale_a_term()
     np.testing.assert_allclose(info["arm_reward"], total)
 
 
+def terms_of(env: AssemblyVectorEnv, **state: np.ndarray) -> dict[str, np.ndarray]:
+    """Unscaled terms of the left arm, which serves the leg's head, in the world's state but for what is given."""
+    no = np.zeros(env.num_envs, dtype=bool)
+    changed = dataclasses.replace(env.world.state(), **state)
+    env.assignment.pair[:] = 0, -1
+    terms, _ = env.task.judge(changed, env.path.target, np.zeros((env.num_envs, 2, 7)), env.assignment, no, no)
+    return {name: value[:, 0] for name, value in terms.items()}
+
+
+def test_a_block_gains_by_turning_before_it_comes_to_its_socket() -> None:
+    env = quiet(4)
+    place(env, [0.0, 0.08, 0.0, 0.08])
+    turned = env.world.state().quaternion
+    turned[2:, 1] = [np.cos(0.7), 0.0, 0.0, np.sin(0.7)]
+    straight_near, straight_far, askew_near, askew_far = terms_of(env, quaternion=turned)["place"]
+    assert straight_near > straight_far > askew_far > askew_near
+
+
+def test_a_hand_beside_its_block_gains_by_staying_above_it() -> None:
+    env = quiet(4)
+    place(env, 0.05)
+    state = env.world.state()
+    tool = env.observer.tool_poses(state.q)[0, 0]
+    yaw = np.arctan2(tool[1, 1], tool[0, 1])  # the fingers close across the block
+    state.quaternion[:, 1] = [np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]
+    at, under, aside = np.array([0.0, 0.0, 0.006]), np.array([0.0, 0.0, -0.07]), np.array([0.06, 0.0, 0.0])
+    state.position[:, 1] = tool[:3, 3] + np.stack([at, at + under, at + aside, at + aside + under])
+    held, above, beside, above_beside = terms_of(env, position=state.position, quaternion=state.quaternion)["reach"]
+    assert held > above > beside
+    assert above_beside > beside
+
+
+def test_an_arm_that_has_connected_gains_by_making_room() -> None:
+    env = quiet(2)
+    place(env, [0.0, 0.05])
+    terms = env.step(np.zeros((2, 2, 7)))[4]["terms"]
+    serves = env.assignment.pair >= 0
+    np.testing.assert_array_equal(terms["connected"][serves], [1.0, 0.0])
+    np.testing.assert_array_equal(terms["retreat"][serves], [1.0, 0.0])
+
+
 def test_success_is_a_joined_structure_at_rest_for_half_a_second() -> None:
     env = quiet(2)
     place(env, [0.0, 0.05])

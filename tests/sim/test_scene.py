@@ -167,3 +167,21 @@ def test_one_cell_sees_what_it_sees_in_a_batch(observer: SceneObserver, starts: 
 def test_a_field_that_is_not_given_is_missed_by_name() -> None:
     with pytest.raises(HorseshoeError, match="missing fields"):
         FIELDS.pack({})
+
+
+@pytest.mark.parametrize("half_turns", [0, 1, -1])
+def test_an_arm_sees_which_way_its_hand_must_turn_to_grasp(
+    observer: SceneObserver, starts: Starts, half_turns: int
+) -> None:
+    """The last joint turns by what is seen, and the fingers close across the block's width."""
+    scene, assignment = scene_of(starts), some_assignments(observer, len(starts))
+    scene.q[..., 5] += np.pi * half_turns
+    where = FIELDS.slices["grasp_turn"]
+    seen = observer.observe(scene, assignment)[..., where]
+    seen = np.where(observer.mirrored(assignment)[..., None], seen * FIELDS.mirror[where], seen)
+    turn = np.arctan2(seen[..., 0], seen[..., 1]) / 2
+    assert np.abs(turn).max() <= np.pi / 2
+    scene.q[..., 5] -= turn
+    after = observer.observe(scene, assignment)[..., where]
+    assert (after[..., 1] > 0.6).all(), "but for the hands' tilt"
+    np.testing.assert_allclose(after[..., 0], 0.0, atol=1e-9)
