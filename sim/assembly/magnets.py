@@ -25,8 +25,9 @@ BREAK_TORQUE = 0.2  # [N m], BREAK_FORCE at the edge of a 40 mm face
 MOMENT = float(np.sqrt(BREAK_FORCE * 2 * np.pi * (2 * DEPTH) ** 4 / (3 * MU_0)))  # [A m^2]; coaxial, at contact
 CAPTURE_DISTANCE = 0.006  # [m], between the faces' magnet centres
 CAPTURE_ANGLE = np.radians(15.0)  # [rad], whole rotation from the joined orientation
+TOUCH = 0.002  # [m], distance of faces that lie on each other
 FAR = 0.08  # [m], beyond which magnets are left alone (5 mN)
-GRACE = 0.3  # [s] after a capture in which the snap of the constraint is not taken for a pull
+GRACE = 0.3  # [s] after a capture in which the snap of the constraint is not taken for a pull; see also `parted`
 
 
 def matrices(quaternions: Array) -> Array:
@@ -73,8 +74,9 @@ class Magnets:
         self.latched: Mask = np.zeros((n_envs, len(blueprint.pairs)), dtype=bool)
         self.size = np.ones(n_envs)
         self.strength = np.ones(n_envs)
-        self.since = np.zeros((n_envs, len(blueprint.pairs)))  # time since capture [s]
-        # A pair that was pulled apart attracts as before, but is captured again only once it has really parted.
+        self.since = np.zeros((n_envs, len(blueprint.pairs)))  # time since capture or release [s]
+        # A pair that was pulled open attracts as before. It is captured again once it has parted, or if its faces still
+        # touch after GRACE: what pulled was a knock.
         self.parted: Mask = np.ones((n_envs, len(blueprint.pairs)), dtype=bool)
         block = blueprint.magnet_block
         first, second = np.triu_indices(len(block), 1)
@@ -171,8 +173,10 @@ class Magnets:
         pulled = (force > BREAK_FORCE * limit) | (torque > BREAK_TORQUE * limit)
         released = self.latched & pulled & (self.since > GRACE)
         self.latched &= ~released
+        self.since[released] = 0.0
         self.parted = (self.parted & ~released) | (distance > CAPTURE_DISTANCE)
-        close = (distance < CAPTURE_DISTANCE) & (angle < CAPTURE_ANGLE) & self.parted
+        ready = self.parted | ((self.since > GRACE) & (distance < TOUCH))
+        close = (distance < CAPTURE_DISTANCE) & (angle < CAPTURE_ANGLE) & ready
         if not close.any():
             return close
         # A magnet holds one other; of several candidates the nearest is captured, one a call.

@@ -136,6 +136,19 @@ def test_what_a_pull_has_separated_is_not_captured_in_the_same_moment() -> None:
     assert not both.latched.any()
 
 
+def test_what_still_touches_after_a_knock_holds_again_and_what_moves_apart_does_not() -> None:
+    both = Magnets(blueprint.load("connect"), 2)
+    closed, zero = np.array([[0.0, 0.08]] * 2), np.zeros((2, 2))
+    both.update(closed, zero, zero, zero, 0.04)
+    both.update(closed, zero, zero, zero, 2 * GRACE)
+    both.update(closed, zero, np.array([[2 * BREAK_FORCE, 0.0]] * 2), zero, 0.04)
+    apart = closed + [[0.0, 0.0], [0.8 * CAPTURE_DISTANCE, 0.0]]
+    both.update(apart, zero, zero, zero, 0.9 * GRACE)
+    assert not both.latched.any()
+    both.update(apart, zero, zero, zero, 0.2 * GRACE)
+    assert both.latched.tolist() == [[True, False], [False, False]]
+
+
 def test_the_snap_of_a_capture_is_not_taken_for_a_pull() -> None:
     both = Magnets(blueprint.load("connect"), 1)
     closed, hard = np.array([[0.0, 0.08]]), np.array([[5 * BREAK_FORCE, 0.0]])
