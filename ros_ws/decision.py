@@ -96,7 +96,9 @@ class Decider:
         for name, value in vars(seen).items():
             if not np.isfinite(value).all():
                 raise HorseshoeError(f"{name}: contains NaN or infinity")
-        observation = self.observer.observe(self._scene(seen), self.assignment).astype(np.float32)
+        scene = self._scene(seen)
+        self.assignment = self.observer.reconsider(scene, self.assignment)
+        observation = self.observer.observe(scene, self.assignment).astype(np.float32)
         action = self.observer.unmirror(self.policy.act(observation).astype(np.float64), self.assignment)
         return self.path.decision(action, seen.q[None])[0]
 

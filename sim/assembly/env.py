@@ -287,7 +287,9 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
 
     def _observe(self, mask: Mask | None = None) -> Array:
         """What the arms see now; of the cells in mask (n_envs,) only, zeros elsewhere."""
-        return self._seen(self.perception.perceive(self.path.target), mask).astype(np.float32)
+        scene = self.perception.perceive(self.path.target)
+        self.assignment = self.observer.reconsider(scene, self.assignment)
+        return self._seen(scene, mask).astype(np.float32)
 
     def _seen(self, scene: Scene, mask: Mask | None) -> Array:
         if mask is None:

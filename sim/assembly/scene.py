@@ -35,6 +35,7 @@ _TOOL = _signs(_VECTOR, (1, -1, 1))
 _BLOCK = _signs(_VECTOR, (-1, 1, 1))
 _BLOCK_TO_BLOCK = _signs((-1, 1, 1), (-1, 1, 1))
 REACH = 0.64  # furthest a tool that points down gets from the arm's base, over the table [m]
+TURN_GAIN = np.radians(30.0)  # that it takes to change the end of a block that is joined
 GRASP_HEIGHT = -0.006  # of the tool centre point above the centre of the block it holds [m]
 
 FIELDS = FieldSet(
@@ -109,6 +110,18 @@ def _options(blueprint: Blueprint, n_arms: int) -> Index:
     return np.unique(np.array(options), axis=0)
 
 
+def _other_ends(blueprint: Blueprint) -> Index:
+    """The pair that joins another end of the same block to the same socket, -1 for none; (P + 1,), its last -1."""
+    _, socket, accepted = blueprint.pairs.T
+    block = blueprint.magnet_block[accepted]
+    other = np.full(len(socket) + 1, -1)
+    for p in range(len(socket)):
+        same = np.flatnonzero((socket == socket[p]) & (block == block[p]) & (accepted != accepted[p]))
+        if len(same) == 1:
+            other[p] = same[0]
+    return other
+
+
 class SceneObserver:
     """Turns scenes into one observation per arm; vectorised, and used with n = 1 on the robot.
 
@@ -122,6 +135,7 @@ class SceneObserver:
     def __init__(self, cell: Cell, blueprint: Blueprint) -> None:
         self.cell, self.blueprint = cell, blueprint
         self._options = _options(blueprint, len(cell.arms))
+        self._other_end = _other_ends(blueprint)
         self._base = cell.base_poses
         # An arm on a socket right of its block's middle sees the mirror image; only if the blueprint is its own image.
         socket_x = blueprint.magnet_position[blueprint.pairs[:, 1], 0]
@@ -152,6 +166,14 @@ class SceneObserver:
                 cost[:, r, :-1] += 20.0 * np.maximum(excess, 0.0)
         total = sum(cost[:, r, self._options[:, r]] for r in range(arms))
         return Assignment(self._options[np.asarray(total).argmin(1)])
+
+    def reconsider(self, scene: Scene, assignment: Assignment) -> Assignment:
+        """Let arms whose block has come to lie the other way round join its other end instead."""
+        pair, other = np.maximum(assignment.pair, 0), self._other_end[assignment.pair]
+        _, off = self.goal_errors(scene, pair)
+        _, off_other = self.goal_errors(scene, np.maximum(other, 0))
+        better = (other >= 0) & (rotation_angle(off_other) < rotation_angle(off) - TURN_GAIN)
+        return Assignment(np.where(better, other, assignment.pair))
 
     def goal_errors(self, scene: Scene, pair: Index) -> tuple[Array, Array]:
         """How far the accepted block of pairs (n, K) is from its place.

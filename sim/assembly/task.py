@@ -20,7 +20,7 @@ JOINED_ANGLE = np.radians(6.0)
 REST_SPEED = 0.03  # [m/s]
 REST_TURN = 0.3  # [rad/s]
 REST_TIME = 0.5  # [s]
-ASTRAY = 0.76  # from the base of its arm: a block that lies there can no longer be grasped [m]
+ASTRAY = 0.76  # from the base of its arm: no hand gets to a block that lies there, or to a place for it [m]
 HOVER = 0.1  # how far above its block a hand belongs that is turned by 90 degrees from it; 7 cm if beside it [m]
 STAND_OFF = 0.08  # how far in front of its socket a block belongs that is turned by 80 degrees from its place [m]
 OUTCOMES = (
@@ -195,7 +195,8 @@ class Task:
             "speed": (np.abs(state.qd) > 1.5).any(-1) * 1.0,
         }
         away = np.linalg.norm((centre - observer.base_positions)[..., :2], axis=-1)
-        astray = (free & ~self.held & (away > ASTRAY)).any(1)
+        goal_away = np.linalg.norm((centre + goal - observer.base_positions)[..., :2], axis=-1)
+        astray = (free & ((~self.held & (away > ASTRAY)) | (goal_away > ASTRAY))).any(1)
         return terms, self._outcomes(state, whole, diverged, late, serves & ~connected, astray)
 
     def snapshot(self) -> dict[str, NDArray[Any]]:

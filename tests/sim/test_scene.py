@@ -10,7 +10,7 @@ pytest.importorskip("mujoco")
 from horseshoe.errors import HorseshoeError
 from horseshoe.hardware import xarm6
 from horseshoe.sim.assembly import blueprint, cell
-from horseshoe.sim.assembly.magnets import matrices
+from horseshoe.sim.assembly.magnets import matrices, rotation_angle
 from horseshoe.sim.assembly.scene import FIELDS, MIRROR_ACTION, MIRROR_JOINTS, Assignment, Scene, SceneObserver
 from horseshoe.sim.assembly.starts import StartConfig, Starts, StartSampler
 
@@ -185,3 +185,19 @@ def test_an_arm_sees_which_way_its_hand_must_turn_to_grasp(
     after = observer.observe(scene, assignment)[..., where]
     assert (after[..., 1] > 0.6).all(), "but for the hands' tilt"
     np.testing.assert_allclose(after[..., 0], 0.0, atol=1e-9)
+
+
+def test_a_block_that_was_turned_round_is_joined_by_its_other_end(observer: SceneObserver, starts: Starts) -> None:
+    scene, assignment = scene_of(starts), some_assignments(observer, len(starts))
+    after = observer.reconsider(scene, assignment)
+    np.testing.assert_array_equal(observer.reconsider(scene, after).pair, after.pair)
+    angle = rotation_angle(observer.goal_errors(scene, after.pair)[1])
+    assert (angle < np.radians(106)).all()
+    scene.rotation[:, 1:] = scene.rotation[:, 1:] @ np.diag([-1.0, -1.0, 1.0])
+    turned = observer.reconsider(scene, after)
+    changed = turned.pair != after.pair
+    assert changed.mean() > 0.5
+    before, now = observer.blueprint.pairs[after.pair], observer.blueprint.pairs[turned.pair]
+    np.testing.assert_array_equal(now[..., 1], before[..., 1], err_msg="the socket stays")
+    block = observer.blueprint.magnet_block
+    np.testing.assert_array_equal(block[now[..., 2]], block[before[..., 2]], err_msg="and so does the block")
