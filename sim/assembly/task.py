@@ -50,7 +50,7 @@ class RewardScales:
     crowd: float = -2.0
     arm_contact: float = -0.5
     table_contact: float = -0.3
-    push: float = -0.3
+    push: float = -6.0
     shove: float = -12.0
     speed: float = -0.1
 
@@ -189,7 +189,8 @@ class Task:
             "crowd": np.repeat(np.clip((0.06 - gap) / 0.035, 0, 1)[:, None], arms, 1),
             "arm_contact": np.repeat(np.minimum(state.arm_contact / 20.0, 1.0)[:, None], arms, 1),
             "table_contact": np.minimum(state.table_contact / 20.0, 1.0),
-            "push": np.minimum(np.linalg.norm(state.velocity[:, 0, :3], axis=-1) / 0.2, 1.0)[:, None] * ~connected,
+            "push": np.minimum(np.linalg.norm(state.velocity[:, 0, :3], axis=-1) / 0.1, 1.0)[:, None]
+            * (~connected & (np.linalg.norm(tool[..., :3, 3] - state.position[:, :1], axis=-1) < 0.22)),
             "shove": np.minimum(np.linalg.norm(state.velocity[rows, block, :2], axis=-1) / 0.1, 1.0)
             * (free & ~self.held),
             "speed": (np.abs(state.qd) > 1.5).any(-1) * 1.0,
