@@ -24,7 +24,7 @@ Gap = Callable[[Array], tuple[Array, Array]]
 _TIP_RADIUS = 0.012  # of a fingertip as the guard sees it, a ball that far behind the tool centre point [m]
 _TIP_INSET = 0.008  # of its centre outside of half the opening [m]
 _EASE = 8.0  # fastest approach to floor or other arm, per distance left [1/s]: a guard that looks ahead stays calm
-_PASSES = 6
+_PASSES = 6  # at most, over the constraints of a tick
 _LOOK = 5  # ticks between two measurements of those distances; to first order in between
 
 
