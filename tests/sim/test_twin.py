@@ -1,5 +1,7 @@
 """The PyBullet twin: the same cell and task, with arms, grips and latches that hold together physically."""
 
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ pytest.importorskip("pybullet")
 
 from horseshoe.errors import HorseshoeError
 from horseshoe.hardware import xarm6
-from horseshoe.sim.assembly import blueprint, cell, magnets
+from horseshoe.sim.assembly import blueprint, cell, magnets, twin_arm
 from horseshoe.sim.assembly.starts import HOME, inverse_kinematics
 from horseshoe.sim.assembly.twin import TwinWorld
 from horseshoe.sim.assembly.world import PhysicsRange, WorldState
@@ -250,3 +252,20 @@ def test_an_unknown_engine_is_refused_by_name() -> None:
 def test_the_twin_says_that_it_cannot_be_saved(twin: TwinWorld) -> None:
     with pytest.raises(HorseshoeError, match="pybullet cannot save"):
         twin.snapshot()
+
+
+def test_the_fingers_boxes_are_no_thicker_than_the_vendors_mesh_towards_the_tip() -> None:
+    """Or a hand that leans presses on the table with corners that no real finger has."""
+    import pybullet_data
+
+    triangle = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+    file = Path(pybullet_data.getDataPath()) / "xarm" / "xarm_gripper" / "meshes" / "left_finger.STL"
+    points = np.fromfile(file, triangle, offset=84)["corners"].reshape(-1, 3)
+    boxes = [(np.array(centre), np.array(size) / 2) for part, centre, size in twin_arm._BOXES if part == "finger"]
+    lower = points[points[:, 2] > 0.04]
+    reached = [(c - h, c + h) for c, h in boxes if c[2] + h[2] > 0.04]
+    for axis in range(3):
+        assert min(low[axis] for low, _ in reached) > lower[:, axis].min() - 0.002 or axis == 2
+        assert max(high[axis] for _, high in reached) < lower[:, axis].max() + 0.002
+    outside = [(np.abs(points - c) - h).max(1) for c, h in boxes]
+    assert np.min(outside, axis=0).max() < 0.008, "and nothing of the mesh sticks out by more than 8 mm"
