@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,3 +29,12 @@ def note_fault(record_property: Callable[[str, object], None]) -> NoteFault:
             record_property("held", round(held, 3))
 
     return note
+
+
+def vendor_mesh(name: str) -> Any:
+    """Vertices of a binary STL of the vendor's, which comes with PyBullet [m], shape (n, 3)."""
+    import numpy as np
+
+    folder = Path(pytest.importorskip("pybullet_data").getDataPath()) / "xarm"
+    triangle = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+    return np.unique(np.fromfile(folder / name, triangle, offset=84)["corners"].reshape(-1, 3), axis=0)

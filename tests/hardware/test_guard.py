@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from horseshoe.hardware import capsules
 from horseshoe.hardware.arm_state import ArmSnapshot, Phase
 from horseshoe.hardware.guard import Guard, GuardLimits
 from horseshoe.hardware.kinematics import link_poses
+from tests.conftest import vendor_mesh
 
 HOME = np.array([0.0, -0.4, -0.6, 0.0, 1.0, 0.0])
 NOW = 100.0
@@ -91,12 +91,6 @@ def test_segment_distance_agrees_with_brute_force() -> None:
     assert capsules.segment_distances(first, second) == pytest.approx(brute, abs=0.01)
 
 
-def mesh_vertices(file: Path) -> np.ndarray:
-    """Of a binary STL [m], shape (n, 3)."""
-    triangle = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-    return np.unique(np.fromfile(file, triangle, offset=84)["corners"].reshape(-1, 3), axis=0)
-
-
 @pytest.mark.parametrize(
     ("link", "mesh"),
     [
@@ -106,7 +100,7 @@ def mesh_vertices(file: Path) -> np.ndarray:
     ],
 )
 def test_from_the_wrist_on_the_capsules_hold_the_vendors_meshes_up_to_a_centimetre(link: int, mesh: str) -> None:
-    vertices = mesh_vertices(Path(pytest.importorskip("pybullet_data").getDataPath()) / "xarm" / mesh)
+    vertices = vendor_mesh(mesh)
     rng = np.random.default_rng(0)
     for q in rng.uniform(-1.5, 1.5, (8, 6)):
         rotations, positions = link_poses(q)

@@ -1,7 +1,5 @@
 """The PyBullet twin: the same cell and task, with arms, grips and latches that hold together physically."""
 
-from pathlib import Path
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from horseshoe.sim.assembly import blueprint, cell, magnets, twin_arm
 from horseshoe.sim.assembly.starts import HOME, inverse_kinematics
 from horseshoe.sim.assembly.twin import TwinWorld
 from horseshoe.sim.assembly.world import PhysicsRange, WorldState
+from tests.conftest import vendor_mesh
 
 CELL = cell.load()
 GRASP = np.array([-0.15, 0.1, 0.014])  # of the left arm's tool about leg_a, world [m]
@@ -256,11 +255,7 @@ def test_the_twin_says_that_it_cannot_be_saved(twin: TwinWorld) -> None:
 
 def test_the_fingers_boxes_are_no_thicker_than_the_vendors_mesh_towards_the_tip() -> None:
     """Or a hand that leans presses on the table with corners that no real finger has."""
-    import pybullet_data
-
-    triangle = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-    file = Path(pybullet_data.getDataPath()) / "xarm" / "xarm_gripper" / "meshes" / "left_finger.STL"
-    points = np.fromfile(file, triangle, offset=84)["corners"].reshape(-1, 3)
+    points = vendor_mesh("xarm_gripper/meshes/left_finger.STL")
     boxes = [(np.array(centre), np.array(size) / 2) for part, centre, size in twin_arm._BOXES if part == "finger"]
     lower = points[points[:, 2] > 0.04]
     reached = [(c - h, c + h) for c, h in boxes if c[2] + h[2] > 0.04]
