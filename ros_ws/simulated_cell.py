@@ -258,6 +258,7 @@ class SimulatedCell:
         elapsed = (self._ticks - self._begun_at) * self._tick
         late = np.array([elapsed >= self._horizon])
         no_action = np.zeros_like(targets)
+        self._assignment = self._observer.reconsider(_scene(state, targets), self._assignment)
         _, outcome = self._task.judge(state, targets, no_action, self._assignment, self._world.diverged, late)
         if outcome[0]:
             self._running = False

@@ -112,38 +112,43 @@ class Blueprint:
         return np.array(matrices)
 
     @cached_property
-    def roll_axis(self) -> NDArray[np.intp]:
-        """Axis of every block (0: x, 1: y) about which a quarter turn changes nothing, shape (B,); -1 for none."""
-        found = np.full(len(self.blocks), -1)
-        for b, block in enumerate(self.blocks):
-            own = self.magnet_block == b
+    def _rolls(self) -> NDArray[np.intp]:
+        """Axis of every block (0: x, 1: y; -1: none) and the quarter turns about it that change nothing, (B, 2)."""
+        return np.array([self._roll_of(b) for b in range(len(self.blocks))])
+
+    def _roll_of(self, block: int) -> tuple[int, int]:
+        own = self.magnet_block == block
+        size, sign = np.array(self.blocks[block].size), self.magnet_sign[own]
+        magnets = np.concatenate([self.magnet_position[own], self.magnet_axis[own]], axis=1).reshape(-1, 2, 3)
+        for turns in (1, 2):
             for axis in (0, 1):
-                off = np.delete(np.arange(3), axis)
-                central = not self.magnet_position[own][:, off].any() and not self.magnet_axis[own][:, off].any()
-                if central and block.size[off[0]] == block.size[off[1]]:
-                    found[b] = axis
-        return found
+                turn = Rotation.from_rotvec(np.eye(3)[axis] * turns * np.pi / 2).as_matrix().round()
+                same = np.abs((magnets @ turn.T)[:, None] - magnets).max((2, 3)) < 1e-6  # which takes whose place
+                if (np.abs(turn) @ size == size).all() and (same & (sign[:, None] == sign)).any(1).all():
+                    return axis, turns
+        return -1, 0
 
     def quarter_turns(self, quaternion: NDArray[np.float64]) -> NDArray[np.intp]:
-        """How to call the sides of blocks that have rolled over, where all four are alike.
+        """How to call the sides of blocks that have rolled over, where they are alike.
 
         Args:
             quaternion: (w, x, y, z), shape (..., B, 4).
 
         Returns:
-            Quarter turns about `roll_axis`, in the block frame, that bring its z axis up again; 0 for a block that lies
-            less than 60 degrees from that, or on end, shape (..., B).
+            Quarter turns about the axis of `roll`, in the block frame, that bring its z axis up again; 0 for a block
+            that lies less than 60 degrees from that, or on end, or on a side that is unlike, shape (..., B).
         """
         w, x, y, z = np.moveaxis(quaternion, -1, 0)
         up = 1 - 2 * (x**2 + y**2)
-        side = np.where(self.roll_axis == 0, -2 * (y * z + w * x), 2 * (x * z - w * y)) * (self.roll_axis >= 0)
+        axis, turns = self._rolls.T
+        side = np.where(axis == 0, -2 * (y * z + w * x), 2 * (x * z - w * y))
         angle = np.arctan2(side, up)
-        rolled = (self.roll_axis >= 0) & (np.abs(angle) > np.pi / 3) & (np.hypot(side, up) > 0.5)
-        return np.where(rolled, np.round(angle / (np.pi / 2)), 0).astype(np.intp) % 4
+        found = np.where((np.abs(angle) > np.pi / 3) & (np.hypot(side, up) > 0.5), np.round(angle / (np.pi / 2)), 0)
+        return np.where((axis >= 0) & (found % np.maximum(turns, 1) == 0), found, 0).astype(np.intp) % 4
 
     def roll(self, block: NDArray[np.intp], turns: NDArray[np.intp]) -> Rotation:
-        """Rotations, k of them, of blocks (k,) by quarter turns (k,) about their `roll_axis`, in the block frame."""
-        return Rotation.from_rotvec(np.eye(3)[self.roll_axis[block]] * (turns * np.pi / 2)[:, None])
+        """Rotations, k of them, of blocks (k,) by quarter turns (k,) about the axis of their rolls, block frame."""
+        return Rotation.from_rotvec(np.eye(3)[self._rolls[block, 0]] * (turns * np.pi / 2)[:, None])
 
     @cached_property
     def goal_position(self) -> NDArray[np.float64]:

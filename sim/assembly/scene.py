@@ -36,6 +36,7 @@ _BLOCK = _signs(_VECTOR, (-1, 1, 1))
 _BLOCK_TO_BLOCK = _signs((-1, 1, 1), (-1, 1, 1))
 REACH = 0.64  # furthest a tool that points down gets from the arm's base, over the table [m]
 TURN_GAIN = np.radians(30.0)  # that it takes to change the end of a block that is joined
+IN_PLACE = 0.01, np.radians(10.0)  # a block that is so close to a place is there [m, rad]
 GRASP_HEIGHT = -0.006  # of the tool centre point above the centre of the block it holds [m]
 
 FIELDS = FieldSet(
@@ -122,6 +123,16 @@ def _other_ends(blueprint: Blueprint) -> Index:
     return other
 
 
+def _elsewhere(blueprint: Blueprint) -> Index:
+    """The pairs that join the same block to another socket, -1 where there are fewer; (P + 1, K), its last row -1."""
+    connection, block = blueprint.pairs[:, 0], blueprint.magnet_block[blueprint.pairs[:, 2]]
+    rows = [np.flatnonzero((block == block[p]) & (connection != connection[p])) for p in range(len(block))]
+    found = np.full((len(rows) + 1, max(map(len, rows))), -1)
+    for p, row in enumerate(rows):
+        found[p, : len(row)] = row
+    return found
+
+
 class SceneObserver:
     """Turns scenes into one observation per arm; vectorised, and used with n = 1 on the robot.
 
@@ -135,7 +146,7 @@ class SceneObserver:
     def __init__(self, cell: Cell, blueprint: Blueprint) -> None:
         self.cell, self.blueprint = cell, blueprint
         self._options = _options(blueprint, len(cell.arms))
-        self._other_end = _other_ends(blueprint)
+        self._other_end, self._elsewhere = _other_ends(blueprint), _elsewhere(blueprint)
         self._base = cell.base_poses
         # An arm on a socket right of its block's middle sees the mirror image; only if the blueprint is its own image.
         socket_x = blueprint.magnet_position[blueprint.pairs[:, 1], 0]
@@ -168,12 +179,34 @@ class SceneObserver:
         return Assignment(self._options[np.asarray(total).argmin(1)])
 
     def reconsider(self, scene: Scene, assignment: Assignment) -> Assignment:
-        """Let arms whose block has come to lie the other way round join its other end instead."""
-        pair, other = np.maximum(assignment.pair, 0), self._other_end[assignment.pair]
+        """Follow what has happened.
+
+        A block that turned round is joined by its other end. One that has come to be at another arm's socket stays
+        there, and that arm takes the socket that is left.
+        """
+        now = self._as_they_are(scene, assignment.pair)
+        pair, other = np.maximum(now, 0), self._other_end[now]
         _, off = self.goal_errors(scene, pair)
         _, off_other = self.goal_errors(scene, np.maximum(other, 0))
         better = (other >= 0) & (rotation_angle(off_other) < rotation_angle(off) - TURN_GAIN)
-        return Assignment(np.where(better, other, assignment.pair))
+        return Assignment(np.where(better, other, now))
+
+    def _as_they_are(self, scene: Scene, assigned: Index) -> Index:
+        """Pairs (n, R), other ones where a block is at the socket of another arm."""
+        found, block = self._elsewhere[assigned], self.blueprint.magnet_block[self.blueprint.pairs[:, 2]]
+        if not found.size:
+            return assigned
+        goal, off = self.goal_errors(scene, np.maximum(found, 0).reshape(len(assigned), -1))
+        there = (np.linalg.norm(goal, axis=-1) < IN_PLACE[0]) & (rotation_angle(off) < IN_PLACE[1])
+        there = there.reshape(found.shape) & (found >= 0)
+        for i, r, k in zip(*np.nonzero(there), strict=True):
+            fits = self._options[:, r] == found[i, r, k]
+            fits &= ((self._options >= 0) == (assigned[i] >= 0)).all(1)
+            fits &= (block[self._options] == block[assigned[i]]).all(1)
+            if fits.any():
+                assigned = assigned.copy()
+                assigned[i] = self._options[fits.argmax()]
+        return assigned
 
     def goal_errors(self, scene: Scene, pair: Index) -> tuple[Array, Array]:
         """How far the accepted block of pairs (n, K) is from its place.

@@ -244,7 +244,9 @@ class StartSampler:
             sideways = rng.uniform(-0.03, 0.03, (len(index), 3)) * [1, 1, 0] * (how == "joining")
             centre = position[index, socket] + (base @ (away + sideways)[..., None])[..., 0]
             joined = Rotation.from_matrix(base @ bp.goal_rotation[pair])
-            wobble = Rotation.from_euler("z", rng.uniform(-0.4, 0.4, (len(index), 1)) * (how == "joining"))
+            # Half of them nearly straight, half of them anyhow: a turned block beside its socket has to go back first.
+            most = np.where(rng.random((len(index), 1)) < 0.5, 0.4, np.pi / 2)
+            wobble = Rotation.from_euler("z", rng.uniform(-most, most) * (how == "joining"))
             turn = (wobble * joined).as_quat(scalar_first=True)
         if how in ("holding", "joining"):
             centre[:, 2] += np.where(rng.random(len(index)) < 0.5, 0.0, rng.uniform(0.0, 0.1, len(index)))

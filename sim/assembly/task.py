@@ -21,11 +21,12 @@ REST_SPEED = 0.03  # [m/s]
 REST_TURN = 0.3  # [rad/s]
 REST_TIME = 0.5  # [s]
 ASTRAY = 0.76  # from the base of its arm: no hand gets to a block that lies there, or to a place for it [m]
+TOPPLED = 0.3  # height of the z axis of a base whose sockets no block on the table gets to
 HOVER = 0.1  # how far above its block a hand belongs that is turned by 90 degrees from it; 7 cm if beside it [m]
 STAND_OFF = 0.08  # how far in front of its socket a block belongs that is turned by 80 degrees from its place [m]
 OUTCOMES = (
-    "running", "success", "diverged", "flew_off", "out_of_reach", "collision", "no_grasp", "dropped", "misaligned",
-    "time_out",
+    "running", "success", "diverged", "flew_off", "out_of_reach", "toppled", "collision", "no_grasp", "dropped",
+    "misaligned", "time_out",
 )  # fmt: skip
 
 
@@ -198,7 +199,8 @@ class Task:
         away = np.linalg.norm((centre - observer.base_positions)[..., :2], axis=-1)
         goal_away = np.linalg.norm((centre + goal - observer.base_positions)[..., :2], axis=-1)
         astray = (free & ((~self.held & (away > ASTRAY)) | (goal_away > ASTRAY))).any(1)
-        return terms, self._outcomes(state, whole, diverged, late, serves & ~connected, astray)
+        toppled = np.abs(base[:, 2, 2]) < TOPPLED
+        return terms, self._outcomes(state, whole, diverged, late, serves & ~connected, astray, toppled)
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Everything `restore` needs to go on exactly from here."""
@@ -218,7 +220,7 @@ class Task:
         return np.asarray(np.stack([good[:, connection == c].any(1) for c in count], 1).all(1))
 
     def _outcomes(
-        self, state: WorldState, whole: Mask, diverged: Mask, late: Mask, unserved: Mask, astray: Mask
+        self, state: WorldState, whole: Mask, diverged: Mask, late: Mask, unserved: Mask, astray: Mask, toppled: Mask
     ) -> NDArray[np.intp]:
         speed = np.linalg.norm(state.velocity[..., :3], axis=-1).max(1)
         turning = np.linalg.norm(state.velocity[..., 3:], axis=-1).max(1)
@@ -237,6 +239,7 @@ class Task:
             (diverged, "diverged"),
             (off, "flew_off"),
             (astray, "out_of_reach"),
+            (toppled, "toppled"),
             (collision, "collision"),
             (self.rest >= self._rest_steps, "success"),
             (no_grasp, "no_grasp"),

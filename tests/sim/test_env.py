@@ -208,6 +208,15 @@ def test_a_block_pushed_out_of_its_arms_reach_ends_the_episode_as_a_failure() ->
     assert not truncated.any()
 
 
+def test_a_base_that_was_thrown_on_its_side_ends_the_episode_as_a_failure() -> None:
+    env = quiet(2)
+    place(env, [0.05, 0.05])
+    env.world._state[1, 1 + 16 + 3 : 1 + 16 + 7] = [np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0]
+    _, _, terminated, _, info = env.step(np.zeros((2, 2, 7)))
+    assert [OUTCOMES[o] for o in info["outcome"]] == ["running", "toppled"]
+    assert terminated.tolist() == [False, True]
+
+
 def test_a_latch_without_the_pose_is_no_success() -> None:
     env = quiet(2)
     place(env, [0.0, 0.05])

@@ -29,7 +29,7 @@ def starts(observer: SceneObserver) -> Starts:
 
 def scene_of(starts: Starts) -> Scene:
     target = np.concatenate([starts.q + 0.05, starts.command[..., None]], -1)
-    return Scene(starts.q, starts.opening, starts.position, matrices(starts.quaternion), target)
+    return Scene(starts.q.copy(), starts.opening, starts.position.copy(), matrices(starts.quaternion), target)
 
 
 def reflected(scene: Scene) -> Scene:
@@ -201,3 +201,23 @@ def test_a_block_that_was_turned_round_is_joined_by_its_other_end(observer: Scen
     np.testing.assert_array_equal(now[..., 1], before[..., 1], err_msg="the socket stays")
     block = observer.blueprint.magnet_block
     np.testing.assert_array_equal(block[now[..., 2]], block[before[..., 2]], err_msg="and so does the block")
+
+
+def test_a_block_at_another_arms_socket_stays_there_and_that_arm_takes_the_one_that_is_left(
+    observer: SceneObserver, starts: Starts
+) -> None:
+    scene, assignment = scene_of(starts), some_assignments(observer, len(starts))
+    bp, rows = observer.blueprint, np.arange(len(starts))
+    socket, accepted = bp.pairs[assignment.pair, 1], bp.magnet_block[bp.pairs[assignment.pair, 2]]
+    elsewhere = [np.flatnonzero((bp.pairs[:, 1] == s) & (bp.magnet_block[bp.pairs[:, 2]] == b))[0]
+                 for s, b in zip(socket[:, 1], accepted[:, 0], strict=True)]  # fmt: skip
+    base = scene.rotation[:, 0]
+    scene.position[rows, accepted[:, 0]] = (
+        scene.position[:, 0] + (base @ bp.goal_position[elsewhere][..., None])[..., 0]
+    )
+    scene.rotation[rows, accepted[:, 0]] = base @ bp.goal_rotation[elsewhere]
+    after = observer.reconsider(scene, assignment)
+    np.testing.assert_array_equal(bp.pairs[after.pair, 1], socket[:, ::-1], err_msg="the sockets change hands")
+    np.testing.assert_array_equal(bp.magnet_block[bp.pairs[after.pair, 2]], accepted, err_msg="the blocks do not")
+    assert np.linalg.norm(observer.goal_errors(scene, after.pair)[0][:, 0], axis=-1).max() < 1e-9
+    np.testing.assert_array_equal(observer.reconsider(scene, after).pair, after.pair)
