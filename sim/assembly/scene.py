@@ -162,7 +162,7 @@ class SceneObserver:
         return self._base @ xarm6.forward_kinematics(q)
 
     def assign(self, scene: Scene) -> Assignment:
-        """Share the connections: the arms together travel and turn least, and nobody reaches too far."""
+        """Share the connections: the arms together travel, turn and reach least, and nobody reaches too far."""
         bp, (n, arms) = self.blueprint, scene.q.shape[:2]
         tool = self.tool_poses(scene.q)[..., :3, 3]
         goal, off = self.goal_errors(scene, np.broadcast_to(np.arange(len(bp.pairs)), (n, len(bp.pairs))))
@@ -172,9 +172,10 @@ class SceneObserver:
         for r in range(arms):
             base = self._base[r, :2, 3]
             cost[:, r, :-1] = np.linalg.norm(block - tool[:, r, None], axis=-1) + np.linalg.norm(goal, axis=-1) + turn
-            for place in (block, block + goal):
-                excess = np.linalg.norm(place[..., :2] - base, axis=-1) - REACH
-                cost[:, r, :-1] += 20.0 * np.maximum(excess, 0.0)
+            # Far places are hard to reach, and an arm whose goal is nearer to the other arm gets in its way.
+            for place, weight in ((block, 1.0), (block + goal, 2.0)):
+                away = np.linalg.norm(place[..., :2] - base, axis=-1)
+                cost[:, r, :-1] += weight * away + 20.0 * np.maximum(away - REACH, 0.0)
         total = sum(cost[:, r, self._options[:, r]] for r in range(arms))
         return Assignment(self._options[np.asarray(total).argmin(1)])
 
