@@ -22,7 +22,8 @@ class AgentVecEnv(VecEnv):
     def __init__(self, env: Any, gamma: float) -> None:
         self.env: Any = env.unwrapped
         self._gamma = gamma
-        self._reward_scale = 2.0 * (1 - gamma)  # values are of one size whatever the discount
+        # Values of about one, whatever the discount: the critic shares step size and gradient norm with the actor.
+        self._reward_scale = 0.1 * (1 - gamma)
         robots, self.n_actor = env.single_observation_space.shape
         self.robots = robots
         env.reset(seed=0)
