@@ -29,15 +29,21 @@ RADII = np.array([shape[4] for shape in _SHAPES])
 _LINK = np.array([shape[1] for shape in _SHAPES])
 _ENDS = np.array([[shape[2], shape[3]] for shape in _SHAPES], dtype=np.float64)
 _FINGERS = (7, 8)
-_MOVING = np.arange(3, 10)  # what can meet the other arm over the table: all from the forearm on
+_MOVING = range(3, 10)  # what can meet the other arm over the table: all from the forearm on
 _OPEN_ENDS = _ENDS.copy()
 _OPEN_ENDS[_FINGERS, 1, 1] += np.array([0.5, -0.5]) * xarm6.GRIPPER_STROKE
-_REACH = np.linalg.norm(_OPEN_ENDS[_MOVING, 1] - _OPEN_ENDS[_MOVING, 0], axis=-1) / 2 + RADII[_MOVING]  # of a ball
+_BALL = np.linalg.norm(_OPEN_ENDS[:, 1] - _OPEN_ENDS[:, 0], axis=-1) / 2 + RADII  # around a part, its radius
 # Pairs that can meet within one arm: everything from the forearm on with the column, the hand with the upper arm.
 _SELF = np.array(
     [(0, 3), (0, 4), (0, 5), (0, 6), (0, 7), (0, 8), (1, 5), (1, 6), (1, 7), (1, 8), (2, 6), (2, 7), (2, 8)]
 )
 _SELF_RADII = RADII[_SELF].sum(axis=1)
+# Pairs that are kept apart: of both arms, then of each alone; [arm, part] of the one and of the other, (P, 2, 2).
+_PAIRS = np.array(
+    [((0, a), (1, b)) for a in _MOVING for b in _MOVING] + [((r, a), (r, b)) for r in (0, 1) for a, b in _SELF.tolist()]
+)
+_NOTICED = np.where(_PAIRS[:, 0, 0] == _PAIRS[:, 1, 0], 0.06, 0.15)  # pairs further apart than this do not count [m]
+_PAIR_BALLS, _PAIR_RADII = _BALL[_PAIRS[..., 1]].sum(1), RADII[_PAIRS[..., 1]].sum(1)
 
 
 def arm_capsules(q: Array, opening: float, base: Array | None = None) -> Array:
@@ -97,42 +103,47 @@ def _nearest(r: Array, d1: Array, d2: Array) -> tuple[Array, Array]:
 def gaps_and_gradients(q: Array, bases: Array) -> tuple[Array, Array]:
     """Distances between the parts of two arms with open hands that are nearest, and how they grow with the joints.
 
+    Parts of one arm that could meet count too.
+
     Args:
         q: joint positions [rad], shape (n, 2, 6).
         bases: world poses of the arms' bases [m], shape (2, 4, 4).
 
     Returns:
         [m], nearest pair of parts first, negative where they overlap, shape (n, NEAREST); their gradients [m/rad],
-        shape (n, NEAREST, 2, 6). Where all parts are more than 15 cm apart the gaps are infinite and the gradients
-        zero.
+        shape (n, NEAREST, 2, 6). Infinite with a gradient of zero where there are no (more) pairs within 15 cm, or
+        6 cm within one arm.
     """
     gap, gradient = np.full((len(q), NEAREST), np.inf), np.zeros((len(q), NEAREST, *q.shape[1:]))
-    frames = bases[None, :, None] @ xarm6.link_frames(q)
-    carrier = frames[:, :, _LINK[_MOVING] - 1]  # (n, 2, capsules, 4, 4)
-    ends = (carrier[..., None, :3, :3] @ _OPEN_ENDS[_MOVING][..., None])[..., 0] + carrier[..., None, :3, 3]
-    middle = ends.mean(-2)
-    between = np.linalg.norm(middle[:, 0, :, None] - middle[:, 1, None], axis=-1)
-    near = np.flatnonzero((between - _REACH[:, None] - _REACH).min((1, 2)) < 0.15)
+    carriers = np.empty((len(q), 2, 1 + xarm6.N_JOINTS, 4, 4))
+    carriers[:, :, 0], carriers[:, :, 1:] = bases, bases[:, None] @ xarm6.link_frames(q)
+    carrier = carriers[:, :, _LINK]  # (n, 2, parts, 4, 4)
+    ends = (carrier[..., None, :3, :3] @ _OPEN_ENDS[..., None])[..., 0] + carrier[..., None, :3, 3]
+    middle = ends.mean(-2)[:, _PAIRS[..., 0], _PAIRS[..., 1]]  # (n, P, 2, 3)
+    between = middle[:, :, 0] - middle[:, :, 1]
+    row, pair = np.nonzero((between * between).sum(-1) < (_PAIR_BALLS + _NOTICED) ** 2)
+    both = ends[row[:, None], _PAIRS[pair, :, 0], _PAIRS[pair, :, 1]]  # (m, 2, 2, 3)
+    start, way = both[:, :, 0], both[:, :, 1] - both[:, :, 0]
+    along = np.stack(_nearest(start[:, 0] - start[:, 1], way[:, 0], way[:, 1]), axis=1)
+    points = start + along[..., None] * way
+    apart = np.linalg.norm(points[:, 0] - points[:, 1], axis=-1)
+    free = apart - _PAIR_RADII[pair]
+    near = np.flatnonzero(free < _NOTICED[pair])
     if not near.size:
         return gap, gradient
-    frames, ends = frames[near], ends[near]
-    first, second = ends[:, 0, :, None], ends[:, 1, None]
-    d1, d2 = first[..., 1, :] - first[..., 0, :], second[..., 1, :] - second[..., 0, :]
-    s, t = _nearest(first[..., 0, :] - second[..., 0, :], d1, d2)
-    on_first = first[..., 0, :] + s[..., None] * d1
-    on_second = second[..., 0, :] + t[..., None] * d2
-    apart = np.linalg.norm(on_first - on_second, axis=-1)
-    free = (apart - RADII[_MOVING][:, None] - RADII[_MOVING]).reshape(len(near), -1)
-    nearest = np.argsort(free, axis=1)[:, :NEAREST]
-    a, b = np.divmod(nearest, len(_MOVING))
-    rows = np.arange(len(near))[:, None]
-    gap[near] = free[rows, nearest]
-    points = np.stack([on_first[rows, a, b], on_second[rows, a, b]], axis=2)  # (k, NEAREST, 2, 3)
-    away = (points[:, :, 0] - points[:, :, 1]) / np.maximum(apart[rows, a, b], 1e-6)[..., None]
+    near = near[np.lexsort((free[near], row[near]))]  # row by row, nearest first
+    rank = np.arange(len(near)) - np.searchsorted(row[near], row[near])
+    near, rank = near[rank < NEAREST], rank[rank < NEAREST]
+    row, parts, points = row[near], _PAIRS[pair[near]], points[near]
+    gap[row, rank] = free[near]
+    away = (points[:, 0] - points[:, 1]) / np.maximum(apart[near], 1e-6)[:, None]
     # Joint j turns about the z axis of link j, and moves what link j or a later one carries.
-    moves = np.cross(frames[:, None, ..., :3, 2], points[..., None, :] - frames[:, None, ..., :3, 3])
-    carried = _LINK[_MOVING][np.stack([a, b], axis=2)][..., None] > np.arange(xarm6.N_JOINTS)
-    gradient[near] = (moves @ away[:, :, None, :, None])[..., 0] * carried * np.array([1.0, -1.0])[:, None]
+    joint = carriers[row[:, None], parts[..., 0], 1:]  # (k, 2, joints, 4, 4)
+    moves = np.cross(joint[..., :3, 2], points[:, :, None] - joint[..., :3, 3])
+    carried = _LINK[parts[..., 1]][..., None] > np.arange(xarm6.N_JOINTS)
+    slopes = (moves @ away[:, None, :, None])[..., 0] * carried
+    for side, sign in ((0, 1.0), (1, -1.0)):
+        gradient[row, rank, parts[:, side, 0]] += sign * slopes[:, side]
     return gap, gradient
 
 
