@@ -29,21 +29,22 @@ RADII = np.array([shape[4] for shape in _SHAPES])
 _LINK = np.array([shape[1] for shape in _SHAPES])
 _ENDS = np.array([[shape[2], shape[3]] for shape in _SHAPES], dtype=np.float64)
 _FINGERS = (7, 8)
-_MOVING = range(3, 10)  # what can meet the other arm over the table: all from the forearm on
 _OPEN_ENDS = _ENDS.copy()
 _OPEN_ENDS[_FINGERS, 1, 1] += np.array([0.5, -0.5]) * xarm6.GRIPPER_STROKE
-_BALL = np.linalg.norm(_OPEN_ENDS[:, 1] - _OPEN_ENDS[:, 0], axis=-1) / 2 + RADII  # around a part, its radius
 # Pairs that can meet within one arm: everything from the forearm on with the column, the hand with the upper arm.
 _SELF = np.array(
     [(0, 3), (0, 4), (0, 5), (0, 6), (0, 7), (0, 8), (1, 5), (1, 6), (1, 7), (1, 8), (2, 6), (2, 7), (2, 8)]
 )
 _SELF_RADII = RADII[_SELF].sum(axis=1)
-# Pairs that are kept apart: of both arms, then of each alone; [arm, part] of the one and of the other, (P, 2, 2).
-_PAIRS = np.array(
-    [((0, a), (1, b)) for a in _MOVING for b in _MOVING] + [((r, a), (r, b)) for r in (0, 1) for a, b in _SELF.tolist()]
-)
-_NOTICED = np.where(_PAIRS[:, 0, 0] == _PAIRS[:, 1, 0], 0.06, 0.15)  # pairs further apart than this do not count [m]
-_PAIR_BALLS, _PAIR_RADII = _BALL[_PAIRS[..., 1]].sum(1), RADII[_PAIRS[..., 1]].sum(1)
+# How near two of the twenty parts of two arms must come to count [m], -1 for those that cannot meet: everything from
+# the forearm on may meet the other arm, some parts others of their own.
+_NOTICED = np.full((2, len(NAMES), 2, len(NAMES)), -1.0)
+_NOTICED[0, 3:, 1, 3:] = 0.15
+for _arm in (0, 1):
+    _NOTICED[_arm, _SELF[:, 0], _arm, _SELF[:, 1]] = 0.06
+_NOTICED = _NOTICED.reshape(2 * len(NAMES), -1)
+_BALL = np.tile(np.linalg.norm(_OPEN_ENDS[:, 1] - _OPEN_ENDS[:, 0], axis=-1) / 2 + RADII, 2)  # radius around a part
+_NEAR = np.where(_NOTICED > 0, (_NOTICED + _BALL[:, None] + _BALL) ** 2, -1.0)  # squared distance of the balls' centres
 
 
 def arm_capsules(q: Array, opening: float, base: Array | None = None) -> Array:
@@ -118,32 +119,36 @@ def gaps_and_gradients(q: Array, bases: Array) -> tuple[Array, Array]:
     carriers = np.empty((len(q), 2, 1 + xarm6.N_JOINTS, 4, 4))
     carriers[:, :, 0], carriers[:, :, 1:] = bases, bases[:, None] @ xarm6.link_frames(q)
     carrier = carriers[:, :, _LINK]  # (n, 2, parts, 4, 4)
-    ends = (carrier[..., None, :3, :3] @ _OPEN_ENDS[..., None])[..., 0] + carrier[..., None, :3, 3]
-    middle = ends.mean(-2)[:, _PAIRS[..., 0], _PAIRS[..., 1]]  # (n, P, 2, 3)
-    between = middle[:, :, 0] - middle[:, :, 1]
-    row, pair = np.nonzero((between * between).sum(-1) < (_PAIR_BALLS + _NOTICED) ** 2)
-    both = ends[row[:, None], _PAIRS[pair, :, 0], _PAIRS[pair, :, 1]]  # (m, 2, 2, 3)
+    ends = (carrier[..., :3, :3] @ _OPEN_ENDS.swapaxes(1, 2) + carrier[..., :3, 3:]).swapaxes(-1, -2)
+    ends = ends.reshape(len(q), -1, 2, 3)
+    middle = ends.mean(-2)
+    square = (middle * middle).sum(-1)
+    between = square[:, :, None] + square[:, None] - 2 * middle @ middle.transpose(0, 2, 1)
+    row, *parts = np.nonzero(between < _NEAR)
+    pair = np.stack(parts, axis=1)
+    both = ends[row[:, None], pair]  # (m, 2, 2, 3)
     start, way = both[:, :, 0], both[:, :, 1] - both[:, :, 0]
     along = np.stack(_nearest(start[:, 0] - start[:, 1], way[:, 0], way[:, 1]), axis=1)
     points = start + along[..., None] * way
     apart = np.linalg.norm(points[:, 0] - points[:, 1], axis=-1)
-    free = apart - _PAIR_RADII[pair]
-    near = np.flatnonzero(free < _NOTICED[pair])
+    arm, part = np.divmod(pair, len(NAMES))
+    free = apart - RADII[part].sum(1)
+    near = np.flatnonzero(free < _NOTICED[tuple(parts)])
     if not near.size:
         return gap, gradient
     near = near[np.lexsort((free[near], row[near]))]  # row by row, nearest first
     rank = np.arange(len(near)) - np.searchsorted(row[near], row[near])
     near, rank = near[rank < NEAREST], rank[rank < NEAREST]
-    row, parts, points = row[near], _PAIRS[pair[near]], points[near]
+    row, arm, part, points = row[near], arm[near], part[near], points[near]
     gap[row, rank] = free[near]
     away = (points[:, 0] - points[:, 1]) / np.maximum(apart[near], 1e-6)[:, None]
     # Joint j turns about the z axis of link j, and moves what link j or a later one carries.
-    joint = carriers[row[:, None], parts[..., 0], 1:]  # (k, 2, joints, 4, 4)
+    joint = carriers[row[:, None], arm, 1:]  # (k, 2, joints, 4, 4)
     moves = np.cross(joint[..., :3, 2], points[:, :, None] - joint[..., :3, 3])
-    carried = _LINK[parts[..., 1]][..., None] > np.arange(xarm6.N_JOINTS)
+    carried = _LINK[part][..., None] > np.arange(xarm6.N_JOINTS)
     slopes = (moves @ away[:, None, :, None])[..., 0] * carried
     for side, sign in ((0, 1.0), (1, -1.0)):
-        gradient[row, rank, parts[:, side, 0]] += sign * slopes[:, side]
+        gradient[row, rank, arm[:, side]] += sign * slopes[:, side]
     return gap, gradient
 
 

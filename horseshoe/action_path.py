@@ -241,20 +241,18 @@ class ActionPath:
         apart, above = -_EASE * np.maximum(self._between, -0.01), -_EASE * np.maximum(self._height, -0.01)
         rows = self._rows
         for _ in range(_PASSES):  # one constraint after the other: what helps one may hurt another, or meet a limit
-            now, slope = speed[rows], self._between_slope[rows]
+            now, slope, up = speed[rows], self._between_slope[rows], self._height_slope[rows]
+            left = ((up * now).sum(-1) < above[rows] - 1e-3).any(1)
+            left |= (np.einsum("nkrj,nrj->nk", slope, now) < apart[rows] - 1e-3).any(1)
+            rows, now, slope, up = rows[left], now[left], slope[left], up[left]
+            if not rows.size:
+                break
             for k in range(slope.shape[1]):
                 lack = np.maximum(apart[rows, k] - (slope[:, k] * now).sum((1, 2)), 0.0)
                 scale = lack / np.maximum((slope[:, k] ** 2).sum((1, 2)), 1e-3)
                 now = now + scale[:, None, None] * slope[:, k]
-            up = self._height_slope[rows]
             scale = np.maximum(above[rows] - (up * now).sum(-1), 0.0) / np.maximum((up**2).sum(-1), 1e-3)
-            now = np.clip(now + scale[..., None] * up, lowest[rows], highest[rows])
-            speed[rows] = now
-            left = ((up * now).sum(-1) < above[rows] - 1e-3).any(1)
-            left |= ((slope * now[:, None]).sum((2, 3)) < apart[rows] - 1e-3).any(1)
-            rows = rows[left]
-            if not rows.size:
-                break
+            speed[rows] = np.clip(now + scale[..., None] * up, lowest[rows], highest[rows])
         self._between = self._between + (self._between_slope * speed[:, None]).sum((2, 3)) * dt
         self._height = self._height + (self._height_slope * speed).sum(-1) * dt
         return speed
