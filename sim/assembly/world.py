@@ -17,7 +17,8 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 TICK = mjcf.TIME_STEP  # one servo tick is one physics step [s]
-CHUNK = 4  # ticks between two looks at the magnets
+LOOK = 2  # ticks between two looks at the magnets: over twice that time they throw a block past its place
+CHUNK = 4  # ticks between two states that are kept
 _SPEC = mujoco.mjtState.mjSTATE_CTRL | mujoco.mjtState.mjSTATE_XFRC_APPLIED | mujoco.mjtState.mjSTATE_EQ_ACTIVE
 _PER_ARM = xarm6.N_JOINTS + 2  # joints and slides
 
@@ -119,9 +120,9 @@ class BatchWorld:
         self._default = np.empty(size)
         mujoco.mj_getState(model, mujoco.MjData(model), self._default, mujoco.mjtState.mjSTATE_FULLPHYSICS)
         self._state = np.tile(self._default, (n_envs, 1))
-        self._states = np.empty((n_envs, CHUNK, size))
-        self._sensors = np.empty((n_envs, CHUNK, model.nsensordata))
-        self._control = np.zeros((n_envs, CHUNK, mujoco.mj_stateSize(model, _SPEC)))
+        self._states = np.empty((n_envs, LOOK, size))
+        self._sensors = np.empty((n_envs, LOOK, model.nsensordata))
+        self._control = np.zeros((n_envs, LOOK, mujoco.mj_stateSize(model, _SPEC)))
         xfrc = model.nu + 6 * (model.nbody - self.n_blocks)  # blocks are the last bodies
         self._xfrc = slice(xfrc, xfrc + 6 * self.n_blocks)
         self._couplings = model.nu + 6 * model.nbody
@@ -184,19 +185,19 @@ class BatchWorld:
         frozen = self.diverged.copy()
         self._force[:] = 0.0
         self.trace = self.trace[-1:]
-        for start in range(0, n_ticks, CHUNK):
-            ticks = min(CHUNK, n_ticks - start)
+        for start in range(0, n_ticks, LOOK):
+            ticks = min(LOOK, n_ticks - start)
             position, rotation = self._block_poses()
             distance, angle = self.magnets.gaps(position, rotation)
             # A weld is a spring of known stiffness at rest: how far it gives way tells the load.
             give = self._compliance[self.model_index]
             self.magnets.update(distance, angle, distance / give[..., 0], angle / give[..., 1], dt=ticks * TICK)
-            buffer = self._control[:, :ticks] if ticks < CHUNK else self._control
+            buffer = self._control[:, :ticks] if ticks < LOOK else self._control
             buffer[..., : control.shape[-1]] = control[:, start : start + ticks]
             buffer[..., self._xfrc] = self.magnets.wrenches(position, rotation).reshape(n, 1, -1)
             buffer[..., self._eq] = self.magnets.latched[:, None]
-            states = self._states if ticks == CHUNK else np.empty((n, ticks, self._state.shape[1]))
-            sensors = self._sensors if ticks == CHUNK else np.empty((n, ticks, self._sensors.shape[2]))
+            states = self._states if ticks == LOOK else np.empty((n, ticks, self._state.shape[1]))
+            sensors = self._sensors if ticks == LOOK else np.empty((n, ticks, self._sensors.shape[2]))
             self._rollout.rollout(
                 self._env_models,
                 self._data,
@@ -214,7 +215,8 @@ class BatchWorld:
             bad |= np.abs(after[:, 1 : 1 + self._nq + self._nv]).max(1) > 1e3
             frozen |= bad
             self._state = np.where(frozen[:, None], self._state, after)
-            self.trace.append(self._state.copy())
+            if (start + ticks) % CHUNK == 0 or start + ticks == n_ticks:
+                self.trace.append(self._state.copy())
             force = np.linalg.norm(sensors.reshape(n, ticks, -1, 3), axis=-1).max(1)
             np.maximum(self._force, np.where(frozen[:, None], 0.0, force), out=self._force)
         self.diverged = frozen
