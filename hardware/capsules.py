@@ -38,7 +38,7 @@ _SELF = np.array(
 _SELF_RADII = RADII[_SELF].sum(axis=1)
 # How near two of the twenty parts of two arms must come to count [m], -1 for those that cannot meet: everything from
 # the forearm on may meet the other arm, some parts others of their own.
-_NOTICED = np.full((2, len(NAMES), 2, len(NAMES)), -1.0)
+_NOTICED: Array = np.full((2, len(NAMES), 2, len(NAMES)), -1.0)
 _NOTICED[0, 3:, 1, 3:] = 0.15
 for _arm in (0, 1):
     _NOTICED[_arm, _SELF[:, 0], _arm, _SELF[:, 1]] = 0.06
