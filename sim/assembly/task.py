@@ -21,7 +21,8 @@ REST_SPEED = 0.03  # [m/s]
 REST_TURN = 0.3  # [rad/s]
 REST_TIME = 0.5  # [s]
 ASTRAY = 0.76  # from the base of its arm: no hand gets to a block that lies there, or to a place for it [m]
-TOPPLED = 0.3  # height of the z axis of a base whose sockets no block on the table gets to
+TOO_NEAR = 0.2  # likewise, for blocks [m]
+TOPPLED = 0.3  # height of the z axis of a base with its sockets up or down, or of a leg that stands on end
 HOVER = 0.1  # how far above its block a hand belongs that is turned by 90 degrees from it; 7 cm if beside it [m]
 STAND_OFF = 0.08  # how far in front of its socket a block belongs that is turned by 80 degrees from its place [m]
 OUTCOMES = (
@@ -198,8 +199,9 @@ class Task:
         }
         away = np.linalg.norm((centre - observer.base_positions)[..., :2], axis=-1)
         goal_away = np.linalg.norm((centre + goal - observer.base_positions)[..., :2], axis=-1)
-        astray = (free & ((~self.held & (away > ASTRAY)) | (goal_away > ASTRAY))).any(1)
-        toppled = np.abs(base[:, 2, 2]) < TOPPLED
+        lost = ~self.held & ((away > ASTRAY) | (away < TOO_NEAR))
+        astray = (free & (lost | (goal_away > ASTRAY))).any(1)
+        toppled = np.asarray((np.abs(scene.rotation[:, :, 2, 2]) < TOPPLED).any(1))
         return terms, self._outcomes(state, whole, diverged, late, serves & ~connected, astray, toppled)
 
     def snapshot(self) -> dict[str, NDArray[Any]]:

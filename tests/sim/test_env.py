@@ -208,10 +208,12 @@ def test_a_block_pushed_out_of_its_arms_reach_ends_the_episode_as_a_failure() ->
     assert not truncated.any()
 
 
-def test_a_base_that_was_thrown_on_its_side_ends_the_episode_as_a_failure() -> None:
+@pytest.mark.parametrize(("block", "height"), [(0, 0.02), (1, 0.04)])
+def test_a_base_on_its_side_or_a_leg_on_end_ends_the_episode_as_a_failure(block: int, height: float) -> None:
     env = quiet(2)
     place(env, [0.05, 0.05])
-    env.world._state[1, 1 + 16 + 3 : 1 + 16 + 7] = [np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0]
+    start = 1 + 16 + 7 * block
+    env.world._state[1, start + 2 : start + 7] = [height, np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0]
     _, _, terminated, _, info = env.step(np.zeros((2, 2, 7)))
     assert [OUTCOMES[o] for o in info["outcome"]] == ["running", "toppled"]
     assert terminated.tolist() == [False, True]
