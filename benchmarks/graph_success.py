@@ -23,12 +23,12 @@ from tqdm import tqdm
 from horseshoe import contract as contracts
 from horseshoe.configuration import write_atomically
 from horseshoe.errors import HorseshoeError
+from horseshoe.hardware.homing import HOME
 from horseshoe.policies import runtime
 from horseshoe.ros_ws import episodes as graph
 from horseshoe.ros_ws.decision import Decider, Seen
 from horseshoe.ros_ws.simulated_cell import SimulatedCell
 
-HOME = np.array([0.0, -0.35, -0.9, 0.0, 1.25, 0.0])  # [rad], where the arms of the graph start
 ENGINES = ("mujoco", "pybullet")
 
 

@@ -2,7 +2,7 @@
 
 Subscribes  command (JointTrajectory: the servo ticks of one decision), /stop (String), /guard/heartbeat (Header)
 Publishes   joint_states, sent_joint_states (JointState, 100 Hz), state (String), delay (Float64), /diagnostics
-Services    ~/enable, ~/clear, ~/stop, ~/home, ~/measure_delay (Trigger)
+Services    ~/enable, ~/clear, ~/stop, ~/pull_back, ~/home, ~/measure_delay (Trigger)
 
 configure connects and prepares, activate holds the measured position and then follows commands, deactivate stops.
 """
@@ -28,6 +28,7 @@ from trajectory_msgs.msg import JointTrajectory
 from horseshoe.errors import HorseshoeError
 from horseshoe.hardware.arm_driver import ArmDriver, Phase
 from horseshoe.hardware.arm_settings import ArmSettings
+from horseshoe.hardware.homing import HOME, pulled_back
 from horseshoe.hardware.limits import ServoLimits
 from horseshoe.hardware.timing_log import measure_delay
 from horseshoe.ros_ws.base_node import (
@@ -47,7 +48,6 @@ from horseshoe.ros_ws.base_node import (
     system_time,
 )
 
-HOME = [0.0, -0.35, -0.9, 0.0, 1.25, 0.0]  # tool down, 25 cm above the table [rad]
 WIGGLE, WIGGLE_TIME, WIGGLE_PERIOD = 0.06, 2.4, 0.8  # [rad] of the last joint, [s], [s]
 WIGGLE_SAMPLES = 150  # measurements that are needed to tell the delay
 NO_GUARD = "no guard was heard yet"
@@ -86,7 +86,7 @@ class ArmNode(LifecycleNode):
             link_timeout=parameter(self, "link_timeout", 0.5, "Silence that counts as a broken link [s].", 0.05, 3600),
             sensitivity=parameter(self, "collision_sensitivity", 3, "1 (insensitive) to 5.", 1, 5),
         )
-        self.home = np.array(parameter(self, "home", HOME, "Where ~/home goes [rad], six joints."))
+        self.home = np.array(parameter(self, "home", list(HOME), "Where ~/home goes [rad], six joints."))
         self.home_speed = parameter(self, "home_speed", 0.35, "Of the joint that turns furthest [rad/s].", 0.05, 1.5)
         self.guard_timeout = parameter(
             self,
@@ -108,6 +108,7 @@ class ArmNode(LifecycleNode):
         self._hold: np.ndarray | None = None
         self._send_lock = threading.Lock()
         self._released = False  # stopped by deactivation, not by a fault
+        self._where = ""  # what an idle arm says instead: that it moves home, or is there
         self._ages: list[float] = []  # of commands on arrival [s]
         self._arrivals: deque[tuple[float, float]] = deque(maxlen=16384)  # stamps and arrivals of commands [s]
         self._work: threading.Thread | None = None
@@ -124,6 +125,7 @@ class ArmNode(LifecycleNode):
             ("clear", self._clear),
             ("stop", lambda: self.driver.stop("stopped by the operator")),
             ("home", self._home),
+            ("pull_back", self._pull_back),
             ("measure_delay", self._measure_delay),
         ):
             self.create_service(Trigger, f"~/{name}", lambda _, response, act=act: self._serve(act, response))  # type: ignore[misc]
@@ -175,7 +177,7 @@ class ArmNode(LifecycleNode):
         if self.guard_timeout and time.monotonic() - self._guard_seen > self.guard_timeout:
             raise HorseshoeError(f"{self.arm} arm: no guard is running. To do: start the guard node")
         self._clear_release()
-        self._hold = None
+        self._hold, self._where = None, ""
         self.driver.start()
 
     def _follow_phase(self) -> None:
@@ -207,11 +209,11 @@ class ArmNode(LifecycleNode):
         return response
 
     def _enable(self) -> None:
-        self._released = False
+        self._released, self._where = False, ""
         self.driver.prepare()
 
     def _clear(self) -> None:
-        self._released = False
+        self._released, self._where = False, ""
         if self.driver.snapshot().phase is Phase.DISCONNECTED:
             self.driver.connect()
             self.driver.prepare()
@@ -243,14 +245,27 @@ class ArmNode(LifecycleNode):
         return f"{name} begun; the topic state tells the end"
 
     def _home(self) -> str:
+        return self._go(lambda: self.home, "moving home", "at home")
+
+    def _pull_back(self) -> str:
+        return self._go(lambda: pulled_back(self.driver.snapshot().joints, self.home), "pulling back", "pulled back")
+
+    def _go(self, goal: Callable[[], np.ndarray], going: str, there: str) -> str:
         self._clear_release()
+        # The thread that tells the phase tells this instead: the guard watches arms that say that they move.
+        self._where = going
+        self._tell(going)
 
         def move() -> None:
-            self._tell("moving home")
-            self.driver.move_to(self.home, self.home_speed)
-            self._tell("at home")
+            try:
+                self.driver.move_to(goal(), self.home_speed)
+            except (HorseshoeError, ValueError):
+                self._where = ""
+                raise
+            self._where = there
+            self._tell(there)
 
-        return self._background("moving home", move)
+        return self._background(going, move)
 
     def _measure_delay(self) -> str:
         """Wiggle the last joint by a few degrees and see how late the arm follows."""
@@ -320,10 +335,11 @@ class ArmNode(LifecycleNode):
                 if arm.phase in (Phase.STREAMING, Phase.STOPPING):
                     self._sent.publish(joint_state(self.arm, time.time(), arm.sent, arm.sent_velocities, None))
             alone = bool(arm.phase is Phase.IDLE and self.guard_timeout and self._guard_seen == -math.inf)
-            if (arm.phase, arm.fault, alone) != told:
-                told = (arm.phase, arm.fault, alone)
+            where = self._where if arm.phase is Phase.IDLE else ""
+            if (arm.phase, arm.fault, alone, where) != told:
+                told = (arm.phase, arm.fault, alone, where)
                 why = arm.fault if arm.fault and not self._released else NO_GUARD if alone else ""
-                self._tell(f"{arm.phase.value}: {why}" if why else arm.phase.value)
+                self._tell(where or (f"{arm.phase.value}: {why}" if why else arm.phase.value))
                 self._diagnose(arm)
             if arm.phase is Phase.STREAMING:
                 silence = time.monotonic() - self._guard_seen

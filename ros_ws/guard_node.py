@@ -31,7 +31,7 @@ from horseshoe.ros_ws.base_node import (
 )
 from horseshoe.sim.assembly import cell as cells
 
-MOVING = ("streaming", "stopping", "moving home")
+MOVING = ("streaming", "stopping", "pulling back", "moving home")
 
 
 class GuardNode(Node):

@@ -217,6 +217,7 @@ def nodes(arguments: LaunchArguments) -> list[NodeSpec]:
             "measure_delay": a.robot != "sim",
             "patience": 30.0 * a.patience,
             "episode_time": 60.0 * a.patience,
+            **where,
         },
     )
     table = [guard] if a.robot == "real" else [world, guard]

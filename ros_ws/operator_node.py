@@ -3,7 +3,7 @@
 Brings the graph up step by step, lays out and judges episodes in simulation, and ends it in order. With real arms it
 waits for `~/start` before anything moves, and an episode lasts until `~/end` is called or its time is over.
 
-Subscribes  /<arm>/state, /world/outcome
+Subscribes  /<arm>/state, /<arm>/joint_states, /world/outcome
 Publishes   ~/progress (String: one line per step or episode), /stop
 Services    ~/start, ~/end (Trigger)
 """
@@ -15,13 +15,17 @@ import time
 from functools import partial
 from typing import Any
 
+import numpy as np
 import rclpy
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 from horseshoe.errors import HorseshoeError
-from horseshoe.ros_ws.base_node import ARMS, EVENT, LATCHED, STOP_PATIENCE, parameter, run
+from horseshoe.hardware.homing import HOME, way_home
+from horseshoe.ros_ws.base_node import ARMS, EVENT, LATCHED, STOP_PATIENCE, Inbox, parameter, run
 from horseshoe.ros_ws.base_operator_node import ACTIVATE, CONFIGURE, DEACTIVATE, DONE, FAULT, REFUSED, BaseOperator
+from horseshoe.sim.assembly import cell as cells
 
 __all__ = ["DONE", "FAULT", "REFUSED", "OperatorNode"]
 
@@ -39,6 +43,11 @@ class OperatorNode(BaseOperator):
         self._delays = parameter(self, "measure_delay", True, "Measure every arm's delay before the first episode.")
         self._horizon = parameter(self, "episode_time", 60.0, "Longest episode [s].", 1.0, 1e5)
         self._first = parameter(self, "first_episode", 1, "Number of the first episode in the results.", 1, 10**6)
+        self._home = parameter(self, "home", list(HOME), "Where the arms' ~/home goes [rad], six joints.")
+        cell = cells.load(parameter(self, "cell", "", "Where the arms are; empty for the shipped cell.") or None)
+        self._bases = cell.base_poses
+        self._joints = {arm: Inbox(self, JointState, f"/{arm}/joint_states") for arm in ARMS}
+        self._at: dict[str, np.ndarray] = {}
         self._results = parameter(self, "results", "", "File to which episodes add a line of JSON; empty for none.")
         self._running = 0  # number of the episode in which the policy moves the arms, else 0
         self._measured_delays: dict[str, float] = {}
@@ -107,10 +116,7 @@ class OperatorNode(BaseOperator):
     def _episode(self, number: int) -> None:
         if self._simulated:
             self._call("/world/clear_table")
-        for arm in ARMS:
-            self._call(f"/{arm}/arm/home")
-        for arm in ARMS:
-            self._until(partial(self._is, arm, "at home"), self._patience, f"the {arm} arm to be home")
+        self._go_home()
         for arm in ARMS:
             self._change(f"/{arm}/arm", ACTIVATE)
         self._sleep(SETTLE)
@@ -149,6 +155,23 @@ class OperatorNode(BaseOperator):
         good = sum(o["name"] == "success" for o in self.outcomes)
         slow = f", world {outcome['slow']:.1f} s behind" if outcome.get("slow") else ""
         self._say(f"episode {number}{total}: {outcome['name']}, {outcome['seconds']:.1f} s{slow}  ({good} successful)")
+
+    def _go_home(self) -> None:
+        """One arm after the other, in an order in which they do not meet."""
+        for arm, inbox in self._joints.items():
+            self._until(partial(self._hear, arm, inbox), self._patience, f"joint states of the {arm} arm")
+        joints = np.array([self._at[arm] for arm in ARMS])
+        for r, what in way_home(joints, np.array([self._home, self._home]), self._bases):
+            arm, there = ARMS[r], "at home" if what == "home" else "pulled back"
+            self._states[arm] = ""  # it may say from before that it is there
+            self._call(f"/{arm}/arm/{what}")
+            self._until(partial(self._is, arm, there), self._patience, f"the {arm} arm to be {there}")
+
+    def _hear(self, arm: str, inbox: Inbox) -> bool:
+        """Whether the arm's joints are known as they are now."""
+        if (message := inbox.newest()) is not None:
+            self._at[arm] = np.array(message.position)[:6]
+        return arm in self._at and message is not None
 
     def _over(self, begin: float) -> bool:
         late = time.monotonic() - begin > self._horizon

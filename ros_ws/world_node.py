@@ -20,9 +20,10 @@ from std_srvs.srv import Trigger
 
 from horseshoe import contract as contracts
 from horseshoe.hardware.emulator import Controller, ControllerServer
+from horseshoe.hardware.homing import HOME
 from horseshoe.hardware.timing_log import TimingLog
 from horseshoe.policies import runtime
-from horseshoe.ros_ws.arm_node import HOME, ArmNode
+from horseshoe.ros_ws.arm_node import ArmNode
 from horseshoe.ros_ws.base_node import ARMS, EVENT, OK, WARN, diagnostics, parameter, pose_array, run, system_time
 from horseshoe.ros_ws.direct_arm import DirectArm
 from horseshoe.ros_ws.simulated_cell import SimulatedCell

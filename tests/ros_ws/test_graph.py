@@ -23,6 +23,7 @@ from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
 from horseshoe.hardware.arm_driver import Phase  # noqa: E402
 from horseshoe.ros_ws.bag import read  # noqa: E402
+from horseshoe.ros_ws.base_node import LATCHED  # noqa: E402
 from horseshoe.ros_ws.guard_node import GuardNode  # noqa: E402
 from horseshoe.ros_ws.operator_node import FAULT, REFUSED, OperatorNode  # noqa: E402
 from horseshoe.ros_ws.policy_node import PolicyNode  # noqa: E402
@@ -155,8 +156,10 @@ def state_of(node: Any) -> str:
     return str(node._state_machine.current_state[1])
 
 
-def test_an_episode_runs_from_unconfigured_nodes_to_its_outcome(graph: Callable[..., Graph], make_policy: Any) -> None:
-    g = graph(make_policy(rest=0.5, horizon=8.0))
+def test_episodes_run_from_unconfigured_nodes_to_their_outcomes(graph: Callable[..., Graph], make_policy: Any) -> None:
+    g = graph(make_policy(rest=0.5, horizon=4.0), episodes=2)
+    told: list[str] = []
+    g.probe.create_subscription(String, "/left/state", lambda m: told.append(m.data), LATCHED)
     assert {state_of(n) for n in (g.left, g.right, g.policy)} == {"unconfigured"}
     counts = dict.fromkeys(("/left/joint_states", "/right/joint_states", "/block_poses", "/left/command"), 0)
 
@@ -173,15 +176,18 @@ def test_an_episode_runs_from_unconfigured_nodes_to_its_outcome(graph: Callable[
         counts[topic] = 0
     begin = time.monotonic()
     wait_until(lambda: operator.exit_code is not None or bool(operator.outcomes))
-    elapsed = time.monotonic() - begin
+    elapsed, came = time.monotonic() - begin, dict(counts)
     wait_until(lambda: operator.exit_code is not None)
     assert operator.exit_code == 0, operator._states
-    assert [o["name"] for o in operator.outcomes] == ["no_grasp"]  # this policy only turns joint 1
+    assert [o["name"] for o in operator.outcomes] == ["no_grasp"] * 2  # this policy only turns joint 1
+    # The guard watches arms that say that they move: nothing else is said on the way.
+    ways = [(told[i], told[i + 1]) for i in range(len(told) - 1) if told[i] in ("pulling back", "moving home")]
+    assert ways == [("pulling back", "pulled back"), ("moving home", "at home")] * 2
     assert abs(g.left.driver._arm.measured().joints[0]) > 0.05
     wait_until(g.held)
     # This machine may be busy, but everything comes, and nothing faster than it should.
-    for topic, rate in zip(counts, (100.0, 100.0, 30.0, 5.0), strict=True):
-        assert 0 < counts[topic] / elapsed < 1.3 * rate, topic
+    for topic, rate in zip(came, (100.0, 100.0, 30.0, 5.0), strict=True):
+        assert 0 < came[topic] / elapsed < 1.3 * rate, topic
 
 
 def _command(arm: str) -> Callable[[Graph], Any]:
