@@ -284,8 +284,8 @@ def test_a_success_is_worth_what_staying_there_would_earn() -> None:
     agents.step_async(zero)
     observation, reward, done, infos = agents.step_wait()
     assert observation.shape == (16, agents.n_actor + agents.n_critic)
-    np.testing.assert_allclose(reward[:2], 0.1 / (1 - TINY.gamma), rtol=1e-6)
-    np.testing.assert_allclose(reward[2:], 0.1, rtol=1e-6)
+    np.testing.assert_allclose(reward[:2], 0.1, rtol=1e-6)
+    np.testing.assert_allclose(reward[2:], 0.1 * (1 - TINY.gamma), rtol=1e-6)
     assert done.tolist() == [True, True] + [False] * 14
     assert "terminal_observation" in infos[0]
     assert infos[2] == {}
