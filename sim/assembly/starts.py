@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from horseshoe.hardware import capsules, xarm6
+from horseshoe.hardware import capsules, homing, xarm6
 from horseshoe.sim.assembly.blueprint import Blueprint
 from horseshoe.sim.assembly.cell import Cell
 from horseshoe.sim.assembly.magnets import matrices
@@ -18,7 +18,7 @@ from horseshoe.sim.assembly.scene import GRASP_HEIGHT, REACH, Assignment, Scene,
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-HOME = np.array([0.0, -0.35, -0.9, 0.0, 1.25, 0.0])  # tool down, 25 cm above the table [rad]
+HOME = np.array(homing.HOME)
 ARM_GAP = 0.03  # between the arms at the start; the action path keeps them 2.5 cm apart [m]
 NEAREST = 0.30  # closest an arm's tool gets to its own base with the tool down [m]
 
