@@ -6,6 +6,7 @@ Publishes   /<arm>/command (JointTrajectory), ~/state, ~/contract (String), ~/ti
 
 configure loads the policy and refuses what does not match its contract; activate checks everything that is needed to
 move and seeds the commanded target from the measured joints; any doubt afterwards deactivates it and stops the arms.
+The first decision waits for a picture taken since: an older one may show blocks that were still being laid out.
 """
 
 import sys
@@ -80,6 +81,7 @@ class PolicyNode(LifecycleNode):
         self._blocks: PoseArray | None = None
         self._changed = 0.0  # when block poses last differed from the ones before
         self._decisions, self._active = 0, False
+        self._since: float | None = None  # when it was activated [s, system clock], until the first decision
         self._inboxes = {arm: Inbox(self, JointState, f"/{arm}/joint_states") for arm in ARMS}
         self._pictures = Inbox(self, PoseArray, "/block_poses")
         for arm in ARMS:
@@ -119,10 +121,9 @@ class PolicyNode(LifecycleNode):
             assert self.decider is not None
             self.decider.start(seen)
             self.decider.decide(seen)  # a policy that cannot answer is refused before anything moves
-            self.decider.start(seen)
         except HorseshoeError as error:
             return self._refuse(str(error))
-        self._active, self._changed = True, time.monotonic()
+        self._active, self._changed, self._since = True, time.monotonic(), time.time()
         self._timer = self.create_timer(1 / self.decider.contract.action.decision_rate, self._decide)
         return super().on_activate(state)
 
@@ -230,6 +231,12 @@ class PolicyNode(LifecycleNode):
         begin, now = time.perf_counter(), time.time()
         try:
             seen, ages = self._look()
+            if self._since is not None:
+                assert self._blocks is not None
+                if seconds(self._blocks.header.stamp) < self._since:
+                    return  # until it is too old, which stops the arms
+                self.decider.start(seen)
+                self._since = None
             ticks = self.decider.decide(seen)
         except HorseshoeError as error:
             self.get_logger().error(f"policy: {error}; the arms are stopped")

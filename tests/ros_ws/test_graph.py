@@ -288,6 +288,28 @@ def test_what_cannot_be_trusted_stops_the_arms_and_the_record_is_whole(
     assert "blueprint: u_shape" in run.contract
 
 
+def test_who_joins_what_is_decided_from_pictures_of_the_blocks_as_they_are_laid_out(
+    graph: Callable[..., Graph], make_policy: Any
+) -> None:
+    g = graph(make_policy(rest=0.5, horizon=60.0))
+    operator = g.operate()
+    cell, look, lay_out = g.world.cell, g.world.cell.look, g.world.cell.next_episode
+
+    def lay_out_behind_a_slow_camera() -> int:
+        before, begin = look(), time.monotonic()
+        cell.look = lambda: before if time.monotonic() < begin + 1.0 else look()  # type: ignore[method-assign]
+        return lay_out()
+
+    cell.next_episode = lay_out_behind_a_slow_camera  # type: ignore[method-assign]
+    wait_until(lambda: g.policy.decider is not None)
+    seen, start = [], g.policy.decider.start
+    g.policy.decider.start = lambda what: (seen.append(what.position), start(what))  # type: ignore[method-assign]
+    wait_until(g.moving)
+    assert operator.exit_code is None
+    assert np.abs(seen[0] - cell.truth()[0]).max() > 0.05  # at activation: the empty table
+    np.testing.assert_allclose(seen[-1], cell.truth()[0], atol=0.02)
+
+
 def test_a_policy_that_answers_nan_is_refused_before_anything_moves(
     graph: Callable[..., Graph], make_policy: Any, note_fault: NoteFault
 ) -> None:
