@@ -37,9 +37,9 @@ _SELF = np.array(
 )
 _SELF_RADII = RADII[_SELF].sum(axis=1)
 # How near two of the twenty parts of two arms must come to count [m], -1 for those that cannot meet: everything from
-# the forearm on may meet the other arm, some parts others of their own.
+# the elbow on may meet the other arm, some parts others of their own.
 _NOTICED: Array = np.full((2, len(NAMES), 2, len(NAMES)), -1.0)
-_NOTICED[0, 3:, 1, 3:] = 0.15
+_NOTICED[0, 2:, 1, 2:] = 0.15
 for _arm in (0, 1):
     _NOTICED[_arm, _SELF[:, 0], _arm, _SELF[:, 1]] = 0.06
 _NOTICED = _NOTICED.reshape(2 * len(NAMES), -1)

@@ -21,8 +21,12 @@ Mask = NDArray[np.bool_]
 Kinematics = Callable[[Array], tuple[Array, Array]]
 Gap = Callable[[Array], tuple[Array, Array]]
 
-_TIP_RADIUS = 0.012  # of a fingertip as the guard sees it, a ball that far behind the tool centre point [m]
-_TIP_INSET = 0.008  # of its centre outside of half the opening [m]
+_TIP_INSET = 0.008  # of a fingertip's centre outside of half the opening [m]
+# Balls of the hand that can touch the table first, as the guard sees them: fingertip, knuckle, both ends of the palm.
+# How far beside the middle of the hand and behind the tool centre point, radius [m]; the tip is where the opening says.
+_BESIDE, _BEHIND, _RADIUS = np.array(
+    [(0.0, 0.012, 0.012), (0.055, 0.072, 0.012), (0.0, 0.097, 0.055), (0.0, 0.147, 0.055)]
+).T
 _EASE = 8.0  # fastest approach to floor or other arm, per distance left [1/s]: a guard that looks ahead stays calm
 _PASSES = 6  # at most, over the constraints of a tick
 _LOOK = 5  # ticks between two measurements of those distances; to first order in between
@@ -44,8 +48,8 @@ class ActionConfig:
         max_acceleration: joint acceleration limit [rad/s^2].
         max_tool_speed: limit of the tool centre point's speed [m/s].
         max_delay: longest transport delay there is room for [s].
-        floor: lowest the fingertips may be commanded to, z in the arm's base frame [m]. A stiff arm that is told to be
-            a centimetre inside the table presses on it with 100 N; here it slides along above instead.
+        floor: lowest the hand may be commanded to, z in the arm's base frame [m]. A stiff arm that is told to be a
+            centimetre inside the table presses on it with 100 N; here it slides along above instead.
         clearance: closest two arms may be commanded to come [m]; 0 leaves them to themselves.
     """
 
@@ -117,7 +121,7 @@ class ActionPath:
         self._velocity = np.zeros((n_envs, n_arms, 6))
         self._linear = np.zeros((n_envs, n_arms, 3, 6))
         # Distances that the ticks keep an eye on, to first order: to the floor, between the arms.
-        self._spread = np.zeros((n_envs, n_arms))  # of the fingertips from the middle of the hand [m]
+        self._spread = np.zeros((n_envs, n_arms))  # of a fingertip's centre from the middle of the hand [m]
         self._height, self._height_slope = np.zeros((n_envs, n_arms)), np.zeros((n_envs, n_arms, 6))
         self._between, self._between_slope = np.zeros((n_envs, 0)), np.zeros((n_envs, 0, n_arms, 6))
         self._tick = 0
@@ -210,7 +214,7 @@ class ActionPath:
         return joints
 
     def _above_floor(self, joints: Array) -> Array:
-        """Lift targets (n_envs, n_arms, 6) whose fingertips are below the floor, by the least joint motion."""
+        """Lift targets (n_envs, n_arms, 6) whose hand is below the floor, by the least joint motion."""
         for _ in range(3):  # Newton's method
             height, slope, _ = self._above(joints)
             if not (height < -1e-4).any():
@@ -220,17 +224,18 @@ class ActionPath:
         return joints
 
     def _above(self, joints: Array) -> tuple[Array, Array, Array]:
-        """Height of the fingertips above the floor [m], its gradient, and the tool's linear Jacobian."""
+        """Height of the hand's lowest part above the floor [m], its gradient, and the tool's linear Jacobian."""
         pose, jacobian = self._kinematics(joints)
         y, z = pose[..., :3, 1], pose[..., :3, 2]
-
-        def turned(axis: Array) -> Array:  # gradient of the axis' height
-            return jacobian[..., 3, :] * axis[..., 1:2] - jacobian[..., 4, :] * axis[..., :1]
-
-        height = pose[..., 2, 3] - self._spread * np.abs(y[..., 2]) - _TIP_RADIUS * (1 + z[..., 2])
-        slope = jacobian[..., 2, :] - _TIP_RADIUS * turned(z)
-        slope = slope - (self._spread * np.sign(y[..., 2]))[..., None] * turned(y)
-        height = height - self.config.floor
+        beside = np.broadcast_to(_BESIDE, (*joints.shape[:-1], len(_BESIDE))).copy()
+        beside[..., 0] = self._spread
+        beside = -np.sign(y[..., 2])[..., None] * beside  # on the lower side
+        parts = beside[..., None] * y[..., None, :] - _BEHIND[:, None] * z[..., None, :]  # from the tool centre point
+        low = parts[..., 2] - _RADIUS
+        lowest = low.argmin(-1)[..., None]
+        part = np.take_along_axis(parts, lowest[..., None], -2)[..., 0, :]
+        height = pose[..., 2, 3] + np.take_along_axis(low, lowest, -1)[..., 0] - self.config.floor
+        slope = jacobian[..., 2, :] + jacobian[..., 3, :] * part[..., 1:2] - jacobian[..., 4, :] * part[..., :1]
         return height, slope, jacobian[..., :3, :]
 
     def _eased(self, speed: Array) -> Array:

@@ -221,6 +221,29 @@ def test_a_hand_commanded_into_the_table_slides_along_above_it() -> None:
     assert measured[0, 0, 0] > HOME[0] + 0.5, "and still moves sideways there"
 
 
+def lowest_part_of_the_hand(joints: np.ndarray, opening: float) -> float:
+    """As the guard sees it [m]."""
+    hand = [capsules.NAMES.index(name) for name in ("gripper", "left finger", "right finger")]
+    return float((capsules.arm_capsules(joints, opening)[hand, :, 2].min(1) - capsules.RADII[hand]).min())
+
+
+@pytest.mark.parametrize("roll", [0.0, 0.8, 1.57])
+def test_a_hand_that_leans_over_keeps_its_knuckles_and_its_palm_off_the_table(roll: float) -> None:
+    made, measured = path(floor=0.05), HOME[None, None].copy()
+    measured[..., 5] = roll
+    made.reset(measured, np.array([[0.05]]))
+    leaning = np.zeros((1, 1, 7))
+    leaning[..., 1], leaning[..., 4] = 0.7, 0.6  # the hand tilts back while it goes down
+    heights, tips = [], []
+    for _ in range(20):
+        measured = made.decision(leaning, measured)[:, -1, :, :6]
+        heights.append(lowest_part_of_the_hand(measured[0, 0], 0.05))
+        tips.append(lowest_fingertip(measured[0, 0], 0.05))
+    assert heights[0] > 0.1
+    assert min(heights) == pytest.approx(0.05, abs=0.003)
+    assert min(tips) > 0.055, "something else is lower"
+
+
 def test_a_diving_hand_slows_down_on_its_way_to_the_floor() -> None:
     down = np.zeros((12, 1, 1, 7))
     down[..., 1] = 1.0
