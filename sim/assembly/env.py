@@ -33,6 +33,7 @@ CLOSED = 0.02  # narrowest opening; the fingers of a hand that closes further ad
 # Of a full action in one decision [rad]. A faster hand shoves its block away before it has closed on it.
 JOINT_STEP = (0.084, 0.084, 0.084, 0.112, 0.112, 0.25)
 CLEARANCE = 0.025  # between the arms as commanded [m]; the guard stops them at 1 cm
+FAILED = 256  # starts that failed last, of which some are tried again in training
 
 
 def default_action_config() -> ActionConfig:
@@ -46,6 +47,9 @@ def default_action_config() -> ActionConfig:
         floor=FLOOR,
         clearance=CLEARANCE,
     )
+
+
+_STARTS = ("_pool", "_started", "_failed")  # kept in a snapshot
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
     Observation: float32 (n_envs, n_arms, FIELDS.size). Action: [-1, 1], (n_envs, n_arms, 7): six joint deltas and the
     gripper (+1 open). Reward: mean of the arms' (n_envs,); `info["arm_reward"]` (n_envs, n_arms) and the unscaled terms
     under `info["terms"]`. Finished episodes reset in the same step; `info["final_obs"]`, `info["outcome"]` (index into
-    `task.OUTCOMES`) and `info["whole"]` (True for starts of the whole task) describe them; the
+    `task.OUTCOMES`) and `info["whole"]` (True for starts of the whole task, drawn anew) describe them; the
     observation is zero where an episode goes on.
 
     Args:
@@ -146,16 +150,19 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         self.steps = np.zeros(num_envs, dtype=np.intp)
         self.assignment = Assignment(np.zeros((num_envs, self.n_arms), dtype=np.intp))
         self.whole: Mask = np.zeros(num_envs, dtype=bool)
+        self.again: Mask = np.zeros(num_envs, dtype=bool)
         self.level = 1.0
         self._pool: Starts | None = None
         self._next = 0
+        self._started: Starts | None = None  # of the running episodes
+        self._failed: Starts | None = None
         self.recorder: Recorder | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Start every environment anew; the same seed gives the same episodes."""
         if seed is not None:
             self.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
-            self._pool = None
+            self._pool = self._failed = None
         self._begin(np.ones(self.num_envs, dtype=bool))
         return self._observe(), {}
 
@@ -190,13 +197,14 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         terminated, truncated = success | failed, done & late & ~(success | failed)
         info: dict[str, Any] = {"arm_reward": arm_reward, "terms": terms, "outcome": outcome, "success": success}
         if done.any():
-            info["whole"], info["steps"] = self.whole.copy(), self.steps.copy()
+            info["whole"], info["steps"] = self.whole & ~self.again, self.steps.copy()
             info["delay"] = self.path.delay
             info["final_obs"] = self._observe(done)
             info["final_privileged"] = self.privileged(done)
             if self.recorder:
                 for index in np.flatnonzero(done):
                     self.recorder.finish(int(index), OUTCOMES[outcome[index]])
+            self._keep_failed(done & ~success & info["whole"])
             self._begin(done)
         return self._observe(), arm_reward.mean(1), terminated, truncated, info
 
@@ -246,8 +254,10 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         """Everything `restore` needs to go on exactly from here, as arrays."""
         flat = {f"{name}.{key}": v for name, part in self._parts().items() for key, v in part.snapshot().items()}
         flat |= {"steps": self.steps, "pair": self.assignment.pair, "whole": self.whole, "level": np.array(self.level)}
-        flat |= {f"pool.{f.name}": getattr(self._pool, f.name) for f in dataclasses.fields(Starts) if self._pool}
-        flat["next"] = np.array(self._next)
+        flat |= {"next": np.array(self._next), "again": self.again}
+        for name in _STARTS:
+            if (starts := getattr(self, name)) is not None:
+                flat |= {f"{name}.{f.name}": getattr(starts, f.name) for f in dataclasses.fields(Starts)}
         state = json.dumps(self.rng.bit_generator.state).encode()
         return {**{k: np.asarray(v) for k, v in flat.items()}, "rng": np.frombuffer(state, np.uint8)}
 
@@ -258,14 +268,21 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         self.set_level(snapshot["level"].item())
         self.steps = snapshot["steps"].astype(np.intp)
         self.assignment = Assignment(snapshot["pair"].astype(np.intp))
-        self.whole = snapshot["whole"].astype(bool)
-        pool: dict[str, Any] = {k.partition(".")[2]: v for k, v in snapshot.items() if k.startswith("pool.")}
-        self._pool, self._next = Starts(**pool) if pool else None, int(snapshot["next"].item())
+        self.whole, self.again = snapshot["whole"].astype(bool), snapshot["again"].astype(bool)
+        self._next = int(snapshot["next"].item())
+        for name in _STARTS:
+            kept: dict[str, Any] = {f: snapshot.get(f"{name}.{f}") for f in Starts.__dataclass_fields__}
+            setattr(self, name, None if kept["q"] is None else Starts(**kept).take(np.arange(len(kept["q"]))))
         self.rng.bit_generator.state = json.loads(snapshot["rng"].tobytes())
 
     def _begin(self, mask: Mask) -> None:
         k = int(mask.sum())
         starts = self._take(k)
+        self.again[mask] = self._try_again(starts)
+        if self._started is None:
+            self._started = starts.take(np.arange(k))  # the first time, all environments start
+        else:
+            self._started.put(mask, starts)
         model = self.rng.integers(len(self.world.models), size=k)
         self.world.reset(mask, model, starts.q, starts.opening, starts.position, starts.quaternion)
         delay = self.rng.uniform(*self.config.noise.delay, k) * self.perception.scale
@@ -285,6 +302,20 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         taken = self._pool.take(np.arange(self._next, self._next + k))
         self._next += k
         return taken
+
+    def _keep_failed(self, failed: Mask) -> None:
+        if self.start_config.again and failed.any() and self._started is not None:
+            new = self._started.take(failed)
+            kept = new if self._failed is None else Starts.joined([self._failed, new])
+            self._failed = kept.take(np.arange(len(kept))[-FAILED:])
+
+    def _try_again(self, starts: Starts) -> Mask:
+        """Replace some starts of the whole task by such as failed lately; returns which, shape (k,)."""
+        if not self.start_config.again or self._failed is None:
+            return np.zeros(len(starts), dtype=bool)
+        again: Mask = starts.whole & (self.rng.random(len(starts)) < self.start_config.again)
+        starts.put(again, self._failed.take(self.rng.integers(len(self._failed), size=int(again.sum()))))
+        return again
 
     def _observe(self, mask: Mask | None = None) -> Array:
         """What the arms see now; of the cells in mask (n_envs,) only, zeros elsewhere."""

@@ -36,6 +36,7 @@ class StartConfig:
             place, or about it in its place (curriculum; all zero is the whole task).
         assisted: probability that an episode is drawn with the four probabilities above at all.
         assisted_horizon: length of such an episode [s]; short, so that easy states make up much of the experience.
+        again: probability that an episode of the whole task starts where one failed lately (curriculum).
     """
 
     centre_x: float = field(default=0.08, metadata={"range": (0.0, 0.12)})
@@ -49,6 +50,7 @@ class StartConfig:
     joined: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     assisted: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     assisted_horizon: float = field(default=4.0, metadata={"range": (0.2, 120.0)})
+    again: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
 
 
 @dataclass
@@ -66,9 +68,19 @@ class Starts:
     quaternion: Array
     whole: Mask
 
-    def take(self, index: NDArray[np.intp]) -> "Starts":
+    def take(self, index: NDArray[np.intp] | Mask) -> "Starts":
         """A selection of the starts."""
         return Starts(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def put(self, index: NDArray[np.intp] | Mask, others: "Starts") -> None:
+        """Replace a selection of the starts."""
+        for f in fields(self):
+            getattr(self, f.name)[index] = getattr(others, f.name)
+
+    @classmethod
+    def joined(cls, parts: "list[Starts]") -> "Starts":
+        """All of them, one after the other."""
+        return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
     def __len__(self) -> int:
         return len(self.q)
@@ -131,8 +143,7 @@ class StartSampler:
         while sum(map(len, kept)) < n:
             batch, ok = self._draw(rng, max(n // 4, 64), config)
             kept.append(batch.take(np.flatnonzero(ok)))
-        whole = Starts(**{f.name: np.concatenate([getattr(k, f.name) for k in kept]) for f in fields(Starts)})
-        return whole.take(np.arange(n))
+        return Starts.joined(kept).take(np.arange(n))
 
     def _draw(self, rng: np.random.Generator, n: int, config: StartConfig) -> tuple[Starts, Mask]:
         arms = len(self.cell.arms)

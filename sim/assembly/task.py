@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from horseshoe.hardware import capsules
+from horseshoe.hardware.homing import HOME
 from horseshoe.sim.assembly import magnets
 from horseshoe.sim.assembly.perception import true_scene
 from horseshoe.sim.assembly.scene import GRASP_HEIGHT, Assignment, SceneObserver
@@ -162,6 +163,7 @@ class Task:
         whole = done.all(1)
         free = serves & ~connected
         place = (0.3 + 0.7 * self.held) * near
+        from_home = np.linalg.norm(state.q - HOME, axis=-1)
         other = np.roll(np.arange(arms), 1)
         gap = capsules.gaps_and_gradients(state.q, observer.cell.base_poses)[0][:, 0]
         base = scene.rotation[:, 0]
@@ -182,8 +184,8 @@ class Task:
             # Two arms that go on holding one structure tear at it. What is commanded counts: a hand that is far from
             # opening has to learn the direction first.
             "release": connected * np.clip(target[..., 6] / 0.06, 0, 1),
-            # Then it makes room: two hands at one structure are in each other's way.
-            "retreat": connected * np.clip(distance / 0.2, 0, 1),
+            # Then it makes room, two hands at one structure are in each other's way, and goes home.
+            "retreat": connected * np.clip(distance / 0.2, 0, 1) * (1 - 0.5 * np.tanh(from_home)),
             # What is joined stays flat on the table, where the other arm can join to it.
             "lift": connected * np.minimum(lifted, 1.0)[:, None],
             "team": np.repeat(1.0 * whole[:, None], arms, 1),

@@ -15,7 +15,7 @@ from horseshoe.hardware import capsules
 from horseshoe.sim.assembly.env import AssemblyConfig, AssemblyVectorEnv
 from horseshoe.sim.assembly.perception import NoiseConfig
 from horseshoe.sim.assembly.scene import FIELDS
-from horseshoe.sim.assembly.starts import HOME
+from horseshoe.sim.assembly.starts import HOME, StartConfig
 from horseshoe.sim.assembly.task import OUTCOMES, RewardScales, TaskConfig
 
 ASSEMBLY = ("horseshoe/UShape-v0", "horseshoe/Connect-v0")
@@ -181,7 +181,11 @@ def test_an_arm_that_has_connected_gains_by_making_room() -> None:
     terms = env.step(np.zeros((2, 2, 7)))[4]["terms"]
     serves = env.assignment.pair >= 0
     np.testing.assert_array_equal(terms["connected"][serves], [1.0, 0.0])
-    np.testing.assert_array_equal(terms["retreat"][serves], [1.0, 0.0])
+    away, at_block = terms["retreat"][serves]
+    assert 0.5 < away < 1.0
+    assert at_block == 0.0
+    home = np.tile(HOME, (2, 2, 1))
+    assert terms_of(env, q=home)["retreat"][0] > terms_of(env, q=home + 0.5)["retreat"][0] > 0.5
 
 
 def test_success_is_a_joined_structure_at_rest_for_half_a_second() -> None:
@@ -263,15 +267,32 @@ def test_an_exploding_cell_ends_its_own_episode_only(
         np.testing.assert_array_equal(a[2][[0, 2]], b[2][[0, 2]])
 
 
+def test_starts_that_failed_are_tried_again_once_and_do_not_count_as_whole() -> None:
+    config = AssemblyConfig(blueprint="connect", starts=StartConfig(again=1.0), task=TaskConfig(horizon=0.4))
+    env = AssemblyVectorEnv(3, config, **SMALL)
+    env.reset(seed=0)
+    scenes, whole = [], []
+    for step in range(4):
+        _, _, _, truncated, info = env.step(np.zeros((3, 2, 7)))
+        assert truncated.all() == (step % 2 == 1), "two decisions make an episode, and nobody succeeds"
+        if truncated.all():
+            scenes.append(env.world.state().q.round(9).reshape(3, -1))
+            whole.append(info["whole"].tolist())
+    assert whole == [[True] * 3, [False] * 3]
+    first = env.sampler.sample(np.random.default_rng(0), 8, config.starts).q[:3].round(9).reshape(3, -1)
+    for again in scenes:
+        assert {tuple(row) for row in again} <= {tuple(row) for row in first}
+
+
 def test_a_snapshot_of_the_environment_continues_exactly() -> None:
-    config = AssemblyConfig(blueprint="connect", task=TaskConfig(horizon=1.0))
+    config = AssemblyConfig(blueprint="connect", starts=StartConfig(again=0.5), task=TaskConfig(horizon=1.0))
     env, other = (AssemblyVectorEnv(2, config, **SMALL) for _ in range(2))
-    actions = np.random.default_rng(1).uniform(-1, 1, (7, 2, 2, 7))
+    actions = np.random.default_rng(1).uniform(-1, 1, (12, 2, 2, 7))
     env.reset(seed=1)
-    for action in actions[:3]:
+    for action in actions[:7]:
         env.step(action)
     other.restore(env.snapshot())
-    for action in actions[3:]:
+    for action in actions[7:]:
         for a, b in zip(env.step(action)[:4], other.step(action)[:4], strict=True):
             np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(env.privileged(), other.privileged())
