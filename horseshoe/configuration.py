@@ -11,14 +11,14 @@ import os
 import re
 import tempfile
 import types
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from horseshoe.errors import ConfigurationError
+from horseshoe.errors import ConfigurationError, HorseshoeError
 
 T = TypeVar("T")
 
@@ -114,6 +114,30 @@ def dump(config: Any) -> Any:
 def save_yaml(config: Any, path: str | Path) -> None:
     """Write a dataclass or mapping as YAML; the file appears whole or not at all."""
     write_atomically(path, yaml.safe_dump(dump(config), sort_keys=False, width=120, allow_unicode=True))
+
+
+def keep(config: Any, path: str | Path, grows: Collection[str] = (), free: Collection[str] = ()) -> None:
+    """Write the settings of a run that may have begun before, with the same ones.
+
+    Args:
+        config: a dataclass.
+        path: file in the run's folder.
+        grows: fields that may be larger than they were.
+        free: fields that may be anything.
+
+    Raises:
+        HorseshoeError: the run began with other settings; names the first one.
+    """
+    if Path(path).exists():
+        before = load(type(config), path)
+        for f in dataclasses.fields(config):
+            theirs, ours = getattr(before, f.name), getattr(config, f.name)
+            if theirs != ours and f.name not in free and not (f.name in grows and theirs < ours):
+                raise HorseshoeError(
+                    f"{path}: {f.name} is {theirs!r} there, {ours!r} here; "
+                    "give another --run folder or the same settings"
+                )
+    save_yaml(config, path)
 
 
 def write_atomically(path: str | Path, text: str) -> None:

@@ -46,20 +46,28 @@ def train(
       horseshoe train u_shape --seed 1 --decisions 4000000
       horseshoe train connect --architecture attention
       horseshoe train u_shape --processes 16
+      horseshoe train push --architecture mlp
       horseshoe train my_task.yaml --run runs/mine
       tensorboard --logdir runs
     """
-    from horseshoe.policies import ppo
+    from horseshoe.policies import ppo, push_ppo
 
     file = Path(task) if task.endswith((".yaml", ".yml")) else _task_file(task)
     given = {"seed": seed, "architecture": architecture, "decisions": decisions, "processes": processes}
     settings = {**configuration.read_yaml(file), **{k: v for k, v in given.items() if v is not None}}
+    pushing = settings.get("env") == PUSH_ENV
+    if pushing and initial is not None:
+        raise HorseshoeError("--from: a policy for pushing is trained from the beginning")
+    kind: Any = push_ppo.PushPPOConfig if pushing else ppo.TrainConfig
     try:
-        config = configuration.load(ppo.TrainConfig, settings)
+        config = configuration.load(kind, settings)
     except HorseshoeError as error:
         raise HorseshoeError(f"{file}: {error}") from error
     folder = run or Path("runs") / f"{file.stem}-{config.architecture}-{config.seed}"
-    ppo.train(config, folder, initial, threads)
+    if pushing:
+        push_ppo.train(config, folder)
+    else:
+        ppo.train(config, folder, initial, threads)
     click.echo(f"Trained. Next: horseshoe export {folder} policies/pretrained/{file.stem}")
 
 

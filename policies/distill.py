@@ -10,9 +10,9 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -26,6 +26,9 @@ from horseshoe import configuration, demonstrations
 from horseshoe import tokens as seeing
 from horseshoe.errors import HorseshoeError
 from horseshoe.policies.networks import ARCHITECTURES, TokenActor
+
+if TYPE_CHECKING:
+    from horseshoe.policies.push_ppo import PushPPOConfig
 
 Array = NDArray[np.float64]
 
@@ -158,7 +161,7 @@ class Demonstrations:
         return x, y
 
 
-def make_actor(config: DistillConfig) -> TokenActor:
+def make_actor(config: "DistillConfig | PushPPOConfig") -> TokenActor:
     """The network of a configuration, untrained."""
     torch.manual_seed(config.seed)
     return TokenActor(
@@ -166,7 +169,7 @@ def make_actor(config: DistillConfig) -> TokenActor:
     )
 
 
-def make_env(goals: str, robots: int, num_envs: int, config: DistillConfig) -> Any:
+def make_env(goals: str, robots: int, num_envs: int, config: "DistillConfig | PushPPOConfig") -> Any:
     """The environment in which the policy meets the planner; its scenes are not those kept for evaluation."""
     return gym.make_vec(
         f"horseshoe.sim:{ENV}",
@@ -240,7 +243,7 @@ def collect(
     return data
 
 
-def save(folder: Path, actor: TokenActor, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def save(folder: Path, actor: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Write a checkpoint from which `distill` goes on; the previous one is replaced in one step."""
     arrays = {f"policy.{k}": v.numpy() for k, v in actor.state_dict().items()}
     for i, values in optimizer.state_dict()["state"].items():
@@ -284,14 +287,14 @@ def distill(config: DistillConfig, folder: Path) -> TokenActor:
     if not len(data):
         raise HorseshoeError(f"{source}: no plan in it succeeded, so there is nothing to learn")
     counts = data.robots
-    _check_settings(config, folder / FILE)
+    configuration.keep(config, folder / FILE, grows=("dagger",))
     actor = make_actor(config)
     optimizer = torch.optim.Adam(actor.parameters(), lr=config.learning_rate)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0, "curve": [], "robots": counts}
     if (folder / CHECKPOINT).exists():
         _, actor, state, arrays = load(folder)
         optimizer = torch.optim.Adam(actor.parameters(), lr=config.learning_rate)
-        _restore(optimizer, arrays)
+        restore(optimizer, arrays)
     total, began = config.steps * (1 + config.dagger), time.monotonic() - state["seconds"]
     added = 0
     with tqdm(total=total, initial=state["step"], unit=" steps", smoothing=0.05) as bar:
@@ -319,23 +322,8 @@ def distill(config: DistillConfig, folder: Path) -> TokenActor:
     return actor
 
 
-def _check_settings(config: DistillConfig, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if file.exists():
-        before = configuration.load(DistillConfig, file)
-        for f in fields(DistillConfig):
-            theirs, ours = getattr(before, f.name), getattr(config, f.name)
-            if f.name == "dagger" and theirs < ours:
-                continue  # more rounds may follow
-            if theirs != ours:
-                raise HorseshoeError(
-                    f"{file}: {f.name} is {theirs!r} there, {ours!r} here; "
-                    "give another --run folder or the same settings"
-                )
-    configuration.save_yaml(config, file)
-
-
-def _restore(optimizer: torch.optim.Optimizer, arrays: dict[str, NDArray[Any]]) -> None:
+def restore(optimizer: torch.optim.Optimizer, arrays: dict[str, NDArray[Any]]) -> None:
+    """Give an optimiser back what `save` kept of it."""
     slots = optimizer.state_dict()
     for key, value in arrays.items():
         if key.startswith("optimizer."):

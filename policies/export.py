@@ -14,7 +14,8 @@ from horseshoe import __version__, configuration
 from horseshoe import contract as contracts
 from horseshoe.action_path import ActionConfig
 from horseshoe.errors import HorseshoeError
-from horseshoe.policies import distill
+from horseshoe.policies import distill, push_ppo
+from horseshoe.policies.networks import TokenActor
 from horseshoe.policies.ppo import TrainConfig, build, load_policy, read_state
 from horseshoe.policies.runtime import OnnxPolicy, TokenPolicy
 
@@ -69,7 +70,7 @@ def export(run: Path, folder: Path) -> float:
         run: folder that `horseshoe train` wrote.
         folder: policy folder to write, made if missing.
 
-    `run` may also be what `horseshoe distill` wrote.
+    `run` may also be what `horseshoe distill` or a training for pushing wrote.
 
     Returns:
         Largest difference between torch and ONNX on observations recorded in the environment.
@@ -78,7 +79,10 @@ def export(run: Path, folder: Path) -> float:
         HorseshoeError: no checkpoint there, or the two disagree by more than 1e-5.
     """
     if (run / distill.FILE).exists():
-        return _export_distilled(run, folder)
+        taught, pusher, state, _ = distill.load(run)
+        return _export_pushing(taught, pusher, state, Path(taught.dataset).name, folder)
+    if (run / push_ppo.FILE).exists():
+        return _export_pushing(*push_ppo.load(run), "", folder)
     checkpoint = run / "checkpoint.safetensors"
     if not checkpoint.exists():
         raise HorseshoeError(f"{checkpoint}: no such checkpoint; `horseshoe train` writes it")
@@ -112,8 +116,13 @@ def export(run: Path, folder: Path) -> float:
     return difference
 
 
-def _export_distilled(run: Path, folder: Path) -> float:
-    config, actor, state, _ = distill.load(run)
+def _export_pushing(
+    config: distill.DistillConfig | push_ppo.PushPPOConfig,
+    actor: TokenActor,
+    state: dict[str, Any],
+    dataset: str,
+    folder: Path,
+) -> float:
     fields = contracts.token_fields(config.neighbours, config.particles)
     sizes = [(f.size,) if f.name == "self" else (f.count, f.size) for f in fields]
     weights = _write_onnx(actor.eval(), sizes, [f.name for f in fields], folder)
@@ -132,7 +141,7 @@ def _export_distilled(run: Path, folder: Path) -> float:
         observation=fields,
         delay=(config.delay[0] * world.control_period, config.delay[1] * world.control_period),
         environment={"neighbours": config.neighbours, "particles": config.particles, "delay": list(config.delay)},
-        training={**configuration.dump(config), "dataset": Path(config.dataset).name, "robots": state["robots"]},
+        training={**configuration.dump(config), "dataset": dataset, "robots": state["robots"]},
         revision=_revision(),
         weights_sha256=contracts.sha256(weights),
     )

@@ -21,7 +21,6 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from tqdm import tqdm
 
 from horseshoe import configuration
-from horseshoe.errors import HorseshoeError
 from horseshoe.policies import parallel
 from horseshoe.policies.networks import ActorCritic
 from horseshoe.policies.vec_env import AgentVecEnv
@@ -339,21 +338,12 @@ def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_thre
     folder.mkdir(parents=True, exist_ok=True)
     if initial is not None:
         config = dataclasses.replace(config, initial=initial.parent.name)
-    recorded = folder / "train.yaml"
-    if recorded.exists():
-        before = configuration.load(TrainConfig, recorded)
-        for f in dataclasses.fields(TrainConfig):
-            if f.name not in ("decisions", "initial") and getattr(before, f.name) != getattr(config, f.name):
-                raise HorseshoeError(
-                    f"{recorded}: {f.name} is {getattr(before, f.name)!r} there, {getattr(config, f.name)!r} here; "
-                    "give another --run folder or the same settings"
-                )
+    configuration.keep(config, folder / "train.yaml", free=("decisions", "initial"))
     checkpoint = folder / "checkpoint.safetensors"
     if config.warm_up and initial is None and not checkpoint.exists():
         first = dataclasses.replace(config, engine="quasistatic", decisions=config.warm_up, warm_up=0)
         train(first, folder / "warm_up", n_threads=n_threads)
         initial = folder / "warm_up" / checkpoint.name
-    configuration.save_yaml(config, recorded)
     if config.processes > 1:
         parallel.run(_learn, config.processes, config, folder, initial, 1)
     else:

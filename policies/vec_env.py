@@ -1,4 +1,4 @@
-"""A thin Stable-Baselines3 `VecEnv` over a Horseshoe vector environment: every robot is an agent."""
+"""Thin Stable-Baselines3 `VecEnv`s over Horseshoe vector environments: every robot is an agent."""
 
 from typing import Any
 
@@ -8,7 +8,40 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 
-class AgentVecEnv(VecEnv):
+class SharedVecEnv(VecEnv):
+    """What all of them have in common: agents of one environment whose attributes they share."""
+
+    def __init__(self, env: Any, agents: int, observation: gym.spaces.Box, action: gym.spaces.Box) -> None:
+        self.env: Any = env
+        super().__init__(agents, observation, action)
+        self._actions = np.zeros((agents, *action.shape))
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Keep the actions for `step_wait`."""
+        self._actions = actions
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """The attribute, the same for every agent."""
+        return [getattr(self.env, attr_name)] * self.num_envs
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Set an attribute of the vector environment."""
+        setattr(self.env, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        """Call a method of the vector environment."""
+        return [getattr(self.env, method_name)(*args, **kwargs)]
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """Agents carry no wrappers."""
+        return [False] * self.num_envs
+
+
+class AgentVecEnv(SharedVecEnv):
     """n_envs x n_robots agents that share one policy.
 
     Observations are [what the robot sees | what the critic may know]. A success ends an episode; because staying in
@@ -30,10 +63,9 @@ class AgentVecEnv(VecEnv):
         self.n_critic: int = self.env.privileged().shape[-1]
         space = gym.spaces.Box(-np.inf, np.inf, (self.n_actor + self.n_critic,), np.float32)
         action = gym.spaces.Box(-1.0, 1.0, (env.single_action_space.shape[-1],), np.float32)
-        super().__init__(env.num_envs * robots, space, action)
+        super().__init__(self.env, env.num_envs * robots, space, action)
         self.finished: list[dict[str, np.ndarray]] = []  # outcomes since the last look
         self.terms: list[dict[str, float]] = []  # mean reward terms of every decision since the last look
-        self._actions = np.zeros((self.num_envs, *action.shape))
         self._seed: int | None = 0
 
     def _flat(self, observation: np.ndarray, privileged: np.ndarray) -> np.ndarray:
@@ -45,13 +77,10 @@ class AgentVecEnv(VecEnv):
         self._seed = None
         return self._flat(observation, self.env.privileged())
 
-    def step_async(self, actions: np.ndarray) -> None:
-        """Keep the actions for `step_wait`."""
-        self._actions = actions.reshape(-1, self.robots, actions.shape[-1])
-
     def step_wait(self) -> VecEnvStepReturn:
         """Step every environment."""
-        observation, _, terminated, truncated, info = self.env.step(self._actions)
+        actions = self._actions.reshape(-1, self.robots, self._actions.shape[-1])
+        observation, _, terminated, truncated, info = self.env.step(actions)
         reward = info["arm_reward"] * self._reward_scale
         self.terms.append({name: float(value.mean()) for name, value in info["terms"].items()})
         done = terminated | truncated
@@ -71,23 +100,3 @@ class AgentVecEnv(VecEnv):
         """Seed the next reset."""
         self._seed = seed
         return [seed] * self.num_envs
-
-    def close(self) -> None:
-        """Close the environment."""
-        self.env.close()
-
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """The attribute, the same for every agent."""
-        return [getattr(self.env, attr_name)] * self.num_envs
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Set an attribute of the vector environment."""
-        setattr(self.env, attr_name, value)
-
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        """Call a method of the vector environment."""
-        return [getattr(self.env, method_name)(*args, **kwargs)]
-
-    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """Agents carry no wrappers."""
-        return [False] * self.num_envs

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from horseshoe import configuration
 from horseshoe.errors import ConfigurationError, HorseshoeError
-from horseshoe.policies import parallel, ppo
+from horseshoe.policies import parallel, ppo, push_ppo
 from horseshoe.policies.networks import ARCHITECTURES, ActorCritic, EntityAttention, Normaliser
 from tests.policies.conftest import TINY
 
@@ -196,7 +196,7 @@ def test_a_finished_training_is_left_as_it_is(run: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted(configuration.resource("config/train").glob("*.yaml")), ids=lambda f: f.stem)
 def test_the_shipped_settings_are_valid(file: Path) -> None:
-    config = configuration.load(ppo.TrainConfig, file)
+    config: Any = configuration.load(push_ppo.PushPPOConfig if file.stem == "push" else ppo.TrainConfig, file)
     assert config.env.startswith("horseshoe/")
 
 

@@ -1,0 +1,283 @@
+"""SB3's PPO on pushing, without teacher or demonstrations: what the distilled policy is compared with.
+
+The robots of several environments, each with another number of them, are agents that share one policy of the same form
+as the distilled one, so it is exported and run in the same way.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+from torch import nn
+from tqdm import tqdm
+
+from horseshoe import configuration
+from horseshoe import tokens as seeing
+from horseshoe.errors import HorseshoeError
+from horseshoe.policies.distill import CHECKPOINT, ENV, make_actor, make_env, pack, restore, save
+from horseshoe.policies.networks import ARCHITECTURES, TokenActor, mlp
+from horseshoe.policies.vec_env import SharedVecEnv
+
+FILE = "push_ppo.yaml"
+FIRST_SEED = 60  # of the scenes, clear of those that data sets and distillation take
+VALUE_SCALE = 10.0  # of rewards: a decision earns about a hundredth
+
+
+@dataclass(frozen=True)
+class PushPPOConfig:
+    """Settings of a training.
+
+    Attributes:
+        env: Gymnasium id.
+        robots: numbers of robots, an environment for each.
+        goals: goal set.
+        architecture: "attention" or "mlp".
+        width: of a token.
+        heads: attention heads.
+        layers: attention layers.
+        neighbours: other robots that a robot sees.
+        particles: of the object that a robot sees.
+        delay: least and largest lateness of the neighbours' messages [decisions].
+        middle: centre of the arena [m].
+        n_envs: scenes side by side, for every number of robots.
+        n_steps: decisions of a rollout.
+        decisions: of all scenes together to train for.
+        gamma: discount a decision.
+        gae_lambda: of the advantages.
+        epochs: per rollout.
+        minibatch: samples of a gradient.
+        learning_rate: at the beginning; falls to 0 at the end.
+        entropy: weight of the entropy bonus.
+        initial_std: of the actions.
+        seed: of everything.
+        save_every: rollouts between two checkpoints.
+    """
+
+    env: str = ENV
+    robots: tuple[int, ...] = (3, 4, 6)
+    goals: str = "wide"
+    architecture: str = field(default="attention", metadata={"choices": ARCHITECTURES})
+    width: int = field(default=64, metadata={"range": (8, 1024)})
+    heads: int = field(default=4, metadata={"range": (1, 64)})
+    layers: int = field(default=3, metadata={"range": (1, 16)})
+    neighbours: int = field(default=5, metadata={"range": (1, 11)})
+    particles: int = field(default=16, metadata={"range": (1, 32)})
+    delay: tuple[int, int] = field(default=(0, seeing.MAX_DELAY), metadata={"range": (0, seeing.MAX_DELAY)})
+    middle: tuple[float, float] = (0.64, 0.64)
+    n_envs: int = field(default=16, metadata={"range": (1, 4096)})
+    n_steps: int = field(default=46, metadata={"range": (1, 4096)})
+    decisions: int = field(default=400_000, metadata={"range": (1, 10**10)})
+    gamma: float = field(default=0.98, metadata={"range": (0.5, 0.9999)})
+    gae_lambda: float = field(default=0.95, metadata={"range": (0.0, 1.0)})
+    epochs: int = field(default=5, metadata={"range": (1, 100)})
+    minibatch: int = field(default=1024, metadata={"range": (1, 10**6)})
+    learning_rate: float = field(default=5e-4, metadata={"range": (1e-7, 1.0)})
+    entropy: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
+    initial_std: float = field(default=0.5, metadata={"range": (0.01, 2.0)})
+    seed: int = 0
+    save_every: int = field(default=5, metadata={"range": (1, 10**6)})
+
+
+class PushVecEnv(SharedVecEnv):
+    """All robots of several pushing environments as agents; observations are all tokens in a row.
+
+    Args:
+        envs: with as many neighbours and particles each.
+    """
+
+    def __init__(self, envs: list[Any]) -> None:
+        self.envs = envs
+        self._sizes = [env.num_envs * env.robots for env in envs]
+        self._starts: list[int | None] = [FIRST_SEED + k for k in range(len(envs))]
+        width = pack(envs[0].reset(seed=self._starts[0])[0]).shape[1]
+        space = gym.spaces.Box(-np.inf, np.inf, (width,), np.float32)
+        super().__init__(envs[0], sum(self._sizes), space, gym.spaces.Box(-1.0, 1.0, (2,), np.float32))
+        self.ends: list[bool] = []  # successes of the episodes that ended since the last look
+
+    def reset(self) -> NDArray[np.float32]:
+        """Start all scenes."""
+        parts = [pack(env.reset(seed=seed)[0]) for env, seed in zip(self.envs, self._starts, strict=True)]
+        return np.concatenate(parts)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step every scene."""
+        seen, rewards, dones, infos = [], [], [], []
+        for env, actions in zip(self.envs, np.split(self._actions, np.cumsum(self._sizes)[:-1]), strict=True):
+            observation, _, terminated, truncated, info = env.step(actions.reshape(env.num_envs, env.robots, 2))
+            done = terminated | truncated
+            agents: list[dict[str, Any]] = [{}] * (env.num_envs * env.robots)
+            if done.any():
+                self.ends += info["success"][done].tolist()
+                final = pack(info["final_obs"])
+                for agent in np.flatnonzero(np.repeat(done, env.robots)):
+                    cut = bool(truncated[agent // env.robots])
+                    agents[agent] = {"terminal_observation": final[agent], "TimeLimit.truncated": cut}
+            seen.append(pack(observation))
+            rewards.append(VALUE_SCALE * info["robot_reward"].reshape(-1))
+            dones.append(np.repeat(done, env.robots))
+            infos += agents
+        return np.concatenate(seen), np.concatenate(rewards).astype(np.float32), np.concatenate(dones), infos
+
+
+class _Networks(nn.Module):
+    """The trunk of a `TokenActor`, and a critic that sees as much."""
+
+    def __init__(self, config: PushPPOConfig, inputs: int) -> None:
+        super().__init__()
+        self.latent_dim_pi = self.latent_dim_vf = 128
+        self.actor, self.critic = make_actor(config).trunk, mlp([inputs, 256, 256, 128])
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.forward_actor(x), self.forward_critic(x)
+
+    def forward_actor(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.actor(x)
+        return found
+
+    def forward_critic(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.critic(x)
+        return found
+
+
+class _Policy(ActorCriticPolicy):
+    """SB3's actor-critic with these networks."""
+
+    def __init__(self, *args: Any, config: PushPPOConfig, **kwargs: Any) -> None:
+        self._config = config
+        super().__init__(*args, **kwargs)
+
+    def _build_mlp_extractor(self) -> None:
+        self.mlp_extractor: Any = _Networks(self._config, self.features_dim)
+
+
+class _Progress(BaseCallback):
+    """Progress bar, learning curve and checkpoints."""
+
+    def __init__(self, config: PushPPOConfig, folder: Path, state: dict[str, Any]) -> None:
+        super().__init__()
+        self._config, self._folder, self._clock = config, folder, time.monotonic()
+        self.state, self._rollouts = state, -1
+        self._bar: Any = None
+
+    def _on_training_start(self) -> None:
+        self._bar = tqdm(total=self._config.decisions, initial=self.decisions, unit=" decisions", smoothing=0.05)
+
+    @property
+    def decisions(self) -> int:
+        """Of all scenes so far."""
+        return self.num_timesteps // sum(self._config.robots) * len(self._config.robots)
+
+    def _on_rollout_start(self) -> None:
+        self._rollouts += 1  # this one has not begun: here an update has just ended
+        if self._rollouts and self._rollouts % self._config.save_every == 0:
+            self.keep()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        env: Any = self.training_env
+        now = time.monotonic()
+        self.state["seconds"], self._clock = round(self.state["seconds"] + now - self._clock, 1), now
+        self._bar.update(self.decisions - self._bar.n)
+        if env.ends:
+            success, env.ends = float(np.mean(env.ends)), []
+            point = {"step": self.decisions, "seconds": self.state["seconds"], "success": round(success, 4)}
+            self.state["curve"].append(point)
+            self.logger.record("rollout/success", success)
+            self._bar.set_postfix(success=f"{success:.1%}")
+
+    def keep(self) -> None:
+        """Write a checkpoint."""
+        model: Any = self.model
+        self.state["timesteps"] = model.num_timesteps
+        save(self._folder, model.policy, model.policy.optimizer, self.state)
+
+    def _on_training_end(self) -> None:
+        self._bar.close()
+        self.keep()
+
+
+def load(folder: Path) -> tuple[PushPPOConfig, TokenActor, dict[str, Any]]:
+    """Read a run folder: settings, the actor alone, state.
+
+    Raises:
+        HorseshoeError: there is no checkpoint.
+    """
+    file = folder / CHECKPOINT
+    if not file.exists():
+        raise HorseshoeError(f"{file}: no such checkpoint; `horseshoe train push` writes it")
+    config = configuration.load(PushPPOConfig, folder / FILE)
+    actor, arrays = make_actor(config), load_file(file)
+    names = {"policy.mlp_extractor.actor.": "trunk.", "policy.action_net.": "head."}
+    weights = {
+        ours + k.removeprefix(theirs): torch.from_numpy(v)
+        for k, v in arrays.items()
+        for theirs, ours in names.items()
+        if k.startswith(theirs)
+    }
+    actor.load_state_dict(weights)
+    return config, actor, _state(file)
+
+
+def _state(file: Path) -> dict[str, Any]:
+    with safe_open(file, "np") as opened:
+        state: dict[str, Any] = json.loads(opened.metadata()["state"])
+        return state
+
+
+def train(config: PushPPOConfig, folder: Path) -> None:
+    """Train, or go on from the checkpoint in `folder`, in new scenes.
+
+    Args:
+        config: settings; they must be those of the checkpoint, but for more decisions.
+        folder: run folder for `push_ppo.yaml`, checkpoint and TensorBoard events.
+
+    Raises:
+        HorseshoeError: the folder holds a run with other settings.
+    """
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration.keep(config, folder / FILE, grows=("decisions",))
+    checkpoint = folder / CHECKPOINT
+    state: dict[str, Any] = _state(checkpoint) if checkpoint.exists() else {"curve": [], "seconds": 0.0, "timesteps": 0}
+    state["robots"] = list(config.robots)
+    env = PushVecEnv([make_env(config.goals, robots, config.n_envs, config) for robots in config.robots])
+    model = PPO(
+        _Policy,
+        env,
+        learning_rate=lambda left: config.learning_rate * left,
+        n_steps=config.n_steps,
+        batch_size=config.minibatch,
+        n_epochs=config.epochs,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+        ent_coef=config.entropy,
+        max_grad_norm=0.5,
+        policy_kwargs={"config": config, "log_std_init": float(np.log(config.initial_std))},
+        seed=config.seed + state["timesteps"],  # what follows must not be what was before
+        device="cpu",
+    )
+    if checkpoint.exists():
+        arrays = load_file(checkpoint)
+        weights = {k.removeprefix("policy."): v for k, v in arrays.items() if k.startswith("policy.")}
+        model.policy.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
+        restore(model.policy.optimizer, arrays)
+        model.num_timesteps = state["timesteps"]
+    model.set_logger(configure(str(folder), ["tensorboard"]))
+    left = config.decisions * sum(config.robots) // len(config.robots) - model.num_timesteps
+    if left > 0:
+        model.learn(left, callback=_Progress(config, folder, state), reset_num_timesteps=False)
