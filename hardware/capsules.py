@@ -43,8 +43,9 @@ _NOTICED[0, 2:, 1, 2:] = 0.15
 for _arm in (0, 1):
     _NOTICED[_arm, _SELF[:, 0], _arm, _SELF[:, 1]] = 0.06
 _NOTICED = _NOTICED.reshape(2 * len(NAMES), -1)
+_PAIRS = np.argwhere(_NOTICED > 0)
 _BALL = np.tile(np.linalg.norm(_OPEN_ENDS[:, 1] - _OPEN_ENDS[:, 0], axis=-1) / 2 + RADII, 2)  # radius around a part
-_NEAR = np.where(_NOTICED > 0, (_NOTICED + _BALL[:, None] + _BALL) ** 2, -1.0)  # squared distance of the balls' centres
+_NEAR = (_NOTICED[tuple(_PAIRS.T)] + _BALL[_PAIRS].sum(1)) ** 2  # squared distance of the balls' centres
 
 
 def arm_capsules(q: Array, opening: float, base: Array | None = None) -> Array:
@@ -121,11 +122,11 @@ def gaps_and_gradients(q: Array, bases: Array) -> tuple[Array, Array]:
     carrier = carriers[:, :, _LINK]  # (n, 2, parts, 4, 4)
     ends = (carrier[..., :3, :3] @ _OPEN_ENDS.swapaxes(1, 2) + carrier[..., :3, 3:]).swapaxes(-1, -2)
     ends = ends.reshape(len(q), -1, 2, 3)
-    middle = ends.mean(-2)
-    square = (middle * middle).sum(-1)
+    middle = 0.5 * (ends[:, :, 0] + ends[:, :, 1])
+    square = np.einsum("nij,nij->ni", middle, middle)
     between = square[:, :, None] + square[:, None] - 2 * middle @ middle.transpose(0, 2, 1)
-    row, *parts = np.nonzero(between < _NEAR)
-    pair = np.stack(parts, axis=1)
+    row, which = np.nonzero(between[:, *_PAIRS.T] < _NEAR)
+    pair = _PAIRS[which]
     both = ends[row[:, None], pair]  # (m, 2, 2, 3)
     start, way = both[:, :, 0], both[:, :, 1] - both[:, :, 0]
     along = np.stack(_nearest(start[:, 0] - start[:, 1], way[:, 0], way[:, 1]), axis=1)
@@ -133,7 +134,7 @@ def gaps_and_gradients(q: Array, bases: Array) -> tuple[Array, Array]:
     apart = np.linalg.norm(points[:, 0] - points[:, 1], axis=-1)
     arm, part = np.divmod(pair, len(NAMES))
     free = apart - RADII[part].sum(1)
-    near = np.flatnonzero(free < _NOTICED[tuple(parts)])
+    near = np.flatnonzero(free < _NOTICED[tuple(pair.T)])
     if not near.size:
         return gap, gradient
     near = near[np.lexsort((free[near], row[near]))]  # row by row, nearest first

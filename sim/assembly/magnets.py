@@ -85,9 +85,6 @@ class Magnets:
         # Which of those pairs each latchable pair is, so that the force inside a latch is left to the constraint.
         index = {(a, b): i for i, (a, b) in enumerate(zip(self._first, self._second, strict=True))}
         self._pair = np.array([index[min(s, a), max(s, a)] for _, s, a in blueprint.pairs])
-        # Sums of pair forces at magnets, and of magnet wrenches at blocks.
-        self._to_first, self._to_second = np.eye(len(block))[:, self._first], np.eye(len(block))[:, self._second]
-        self._to_block = np.eye(len(blueprint.blocks))[:, block]
 
         # Pairs of blocks that latchable magnets join, and weights of their relative rotation in the trace of a pair.
         blocks = block[blueprint.pairs[:, 1:]]
@@ -120,23 +117,17 @@ class Magnets:
         a, b = self._first, self._second
         r = place[:, b] - place[:, a]
         total = np.zeros((len(position), len(bp.blocks), 6))
-        near = np.flatnonzero(((r * r).sum(-1) < FAR**2).any(1))
-        if not near.size:
+        close = (r * r).sum(-1) < FAR**2
+        held, pair = np.nonzero(self.latched)
+        close[held, self._pair[pair]] = False
+        env, pair = np.nonzero(close)
+        if not env.size:
             return total
-        force, torque_a, torque_b = dipole_wrench(r[near], moment[near][:, a], moment[near][:, b])
-        live = np.ones((len(near), len(a), 1))
-        env, pair = np.nonzero(self.latched[near])
-        live[env, self._pair[pair]] = 0.0
-        force, torque_a, torque_b = force * live, torque_a * live, torque_b * live
-        wrench = np.concatenate(
-            [
-                self._to_first @ -force + self._to_second @ force,
-                self._to_first @ torque_a + self._to_second @ torque_b,
-            ],
-            axis=-1,
-        )
-        wrench[..., 3:] += np.cross(lever[near], wrench[..., :3])
-        total[near] = self._to_block @ wrench
+        a, b = a[pair], b[pair]
+        force, torque_a, torque_b = dipole_wrench(r[env, pair], moment[env, a], moment[env, b])
+        for magnet, push, twist in ((a, -force, torque_a), (b, force, torque_b)):
+            wrench = np.concatenate([push, twist + np.cross(lever[env, magnet], push)], axis=-1)
+            np.add.at(total, (env, bp.magnet_block[magnet]), wrench)
         return total
 
     def gaps(self, position: Array, rotation: Array) -> tuple[Array, Array]:
