@@ -185,7 +185,7 @@ class Task:
             # opening has to learn the direction first.
             "release": connected * np.clip(target[..., 6] / 0.06, 0, 1),
             # Then it makes room, two hands at one structure are in each other's way, and goes home.
-            "retreat": connected * np.clip(distance / 0.2, 0, 1) * (1 - 0.5 * np.tanh(from_home)),
+            "retreat": connected * np.clip(distance / 0.2, 0, 1) * (1 - 0.6 * np.clip(from_home / 4, 0, 1)),
             # What is joined stays flat on the table, where the other arm can join to it.
             "lift": connected * np.minimum(lifted, 1.0)[:, None],
             "team": np.repeat(1.0 * whole[:, None], arms, 1),

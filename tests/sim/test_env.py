@@ -182,10 +182,10 @@ def test_an_arm_that_has_connected_gains_by_making_room() -> None:
     serves = env.assignment.pair >= 0
     np.testing.assert_array_equal(terms["connected"][serves], [1.0, 0.0])
     away, at_block = terms["retreat"][serves]
-    assert 0.5 < away < 1.0
+    assert 0.4 < away <= 1.0
     assert at_block == 0.0
     home = np.tile(HOME, (2, 2, 1))
-    assert terms_of(env, q=home)["retreat"][0] > terms_of(env, q=home + 0.5)["retreat"][0] > 0.5
+    assert terms_of(env, q=home)["retreat"][0] > terms_of(env, q=home + 0.5)["retreat"][0] > 0.4
 
 
 def test_success_is_a_joined_structure_at_rest_for_half_a_second() -> None:
