@@ -92,7 +92,10 @@ def main() -> None:
         parser.error(f"{options.out} holds episodes of another recipe: {file.read_text()}; choose another --out")
     options.out.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(recipe, indent=2) + "\n")
-    result: dict[str, Any] = {"recipe": recipe, "cases": {}}
+    out = options.json or options.out / "graph_success.json"
+    before = json.loads(out.read_text()) if out.exists() else {}
+    # What another engine gave stays beside it.
+    result: dict[str, Any] = {"recipe": recipe, "cases": before["cases"] if before.get("recipe") == recipe else {}}
     for engine in options.engine or ENGINES:
         for case, work in (("simulation", simulate), ("graph", partial(run_graph, more=more))):
             folder = options.out / f"{case}_{engine}"
@@ -101,7 +104,7 @@ def main() -> None:
             delays = [delay for row in rows for delay in row.get("delays", {}).values()]
             summary = graph.summary(rows) | {"delay": [min(delays), max(delays)] if delays else None}
             result["cases"][f"{case} {engine}"] = summary
-            write_atomically(options.json or options.out / "graph_success.json", json.dumps(result, indent=2) + "\n")
+            write_atomically(out, json.dumps(result, indent=2) + "\n")
     print_table(result["cases"])
 
 

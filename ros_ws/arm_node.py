@@ -252,6 +252,9 @@ class ArmNode(LifecycleNode):
 
     def _go(self, goal: Callable[[], np.ndarray], going: str, there: str) -> str:
         self._clear_release()
+        now = self.driver.snapshot()
+        if now.phase is not Phase.IDLE:
+            raise HorseshoeError(f"{self.arm} arm: not {going} while {now.phase.value}. {now.fault}".strip())
         # The thread that tells the phase tells this instead: the guard watches arms that say that they move.
         self._where = going
         self._tell(going)

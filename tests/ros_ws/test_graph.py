@@ -19,6 +19,7 @@ from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.signals import SignalHandlerOptions  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
 from horseshoe.hardware.arm_driver import Phase  # noqa: E402
@@ -369,3 +370,14 @@ def test_a_delay_out_of_the_contract_is_refused_by_name(graph: Callable[..., Gra
         in operator._states["policy"]
     )
     assert g.policy._decisions == 0
+
+
+def test_an_arm_that_cannot_move_refuses_to_go_home(graph: Callable[..., Graph], policy: Path) -> None:
+    g = graph(policy)
+    told: list[str] = []
+    g.probe.create_subscription(String, "/left/state", lambda m: told.append(m.data), LATCHED)
+    answer = g.left._serve(g.left._home, Trigger.Response())
+    assert not answer.success
+    assert "left arm: not moving home while disconnected" in answer.message
+    wait_until(lambda: told)
+    assert "moving home" not in told
