@@ -125,7 +125,7 @@ def gaps_and_gradients(q: Array, bases: Array) -> tuple[Array, Array]:
     middle = 0.5 * (ends[:, :, 0] + ends[:, :, 1])
     square = np.einsum("nij,nij->ni", middle, middle)
     between = square[:, :, None] + square[:, None] - 2 * middle @ middle.transpose(0, 2, 1)
-    row, which = np.nonzero(between[:, *_PAIRS.T] < _NEAR)
+    row, which = np.nonzero(between[:, _PAIRS[:, 0], _PAIRS[:, 1]] < _NEAR)
     pair = _PAIRS[which]
     both = ends[row[:, None], pair]  # (m, 2, 2, 3)
     start, way = both[:, :, 0], both[:, :, 1] - both[:, :, 0]

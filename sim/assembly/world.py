@@ -185,12 +185,12 @@ class BatchWorld:
         frozen = self.diverged.copy()
         self._force[:] = 0.0
         self.trace = self.trace[-1:]
+        # A weld is a spring of known stiffness at rest: how far it gives way tells the load.
+        give = self._compliance[self.model_index]
         for start in range(0, n_ticks, LOOK):
             ticks = min(LOOK, n_ticks - start)
             position, rotation = self._block_poses()
             distance, angle = self.magnets.gaps(position, rotation)
-            # A weld is a spring of known stiffness at rest: how far it gives way tells the load.
-            give = self._compliance[self.model_index]
             self.magnets.update(distance, angle, distance / give[..., 0], angle / give[..., 1], dt=ticks * TICK)
             buffer = self._control[:, :ticks] if ticks < LOOK else self._control
             buffer[..., : control.shape[-1]] = control[:, start : start + ticks]
