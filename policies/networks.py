@@ -170,8 +170,8 @@ class ActorCritic(nn.Module):
         self.n_actor = n_actor
         self.latent_dim_pi, self.latent_dim_vf = 128, 128
         self.actor_normaliser, self.critic_normaliser = Normaliser(n_actor), Normaliser(n_critic)
-        self.actor = EntityAttention(tokens) if architecture == "attention" else mlp([n_actor, 512, 256, 128])
-        self.critic = mlp([n_critic, 512, 256, 128])
+        self.actor = EntityAttention(tokens) if architecture == "attention" else mlp([n_actor, 256, 128, 128])
+        self.critic = mlp([n_critic, 256, 128, 128])
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents of actor and critic."""

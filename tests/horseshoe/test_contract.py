@@ -11,6 +11,7 @@ from horseshoe import contract as contracts
 from horseshoe.action_path import ActionConfig
 from horseshoe.errors import ConfigurationError
 from horseshoe.observation import Field, FieldSet
+from horseshoe.sim.assembly.starts import StartConfig
 
 FIELDS = FieldSet([Field("joints", 2, "rad", "arm", (1, 1)), Field("block", 3, "m", "block", (1, 1, 1))])
 ACTION = ActionConfig((-1.0,) * 6, (1.0,) * 6)
@@ -110,3 +111,5 @@ def test_the_whole_task_has_none_of_the_aids_of_training() -> None:
     }
     whole = contracts.whole_task(environment)
     assert whole == {"starts": {"yaw": 1.0}, "task": {"horizon": 12.0}, "noise": {"action": 0.02}}
+    everything = {"starts": configuration.dump(StartConfig())}
+    assert set(contracts.whole_task(everything)["starts"]) == {"centre_x", "centre_y", "yaw", "spread", "block_yaw"}
