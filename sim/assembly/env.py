@@ -190,7 +190,10 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         arm_reward = sum(self._scales[name] * value for name, value in terms.items())
         arm_reward = np.where(np.isfinite(arm_reward), arm_reward, 0.0)
         done = outcome > 0
-        failed, success = terms["fail"][:, 0] > 0, outcome == OUTCOMES.index("success")
+        named = {name: i for i, name in enumerate(OUTCOMES)}
+        lost = ("diverged", "flew_off", "out_of_reach", "toppled", "collision")
+        failed = np.isin(outcome, [named[name] for name in lost])
+        success = outcome == named["success"]
         terminated, truncated = success | failed, done & late & ~(success | failed)
         info: dict[str, Any] = {"arm_reward": arm_reward, "terms": terms, "outcome": outcome, "success": success}
         if done.any():

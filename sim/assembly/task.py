@@ -30,7 +30,6 @@ OUTCOMES = (
     "running", "success", "diverged", "flew_off", "out_of_reach", "toppled", "collision", "no_grasp", "dropped",
     "misaligned", "time_out",
 )  # fmt: skip
-LOST = ("diverged", "flew_off", "out_of_reach", "toppled", "collision")  # nothing can mend these
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,6 @@ class RewardScales:
     push: float = -6.0
     shove: float = -12.0
     speed: float = -0.1
-    fail: float = -2000.0  # once; beside what is lost for ever, or a second won is worth a failure in twelve
 
 
 @dataclass(frozen=True)
@@ -206,10 +204,7 @@ class Task:
         lost = ~self.held & ((away > ASTRAY) | (away < TOO_NEAR))
         astray = (free & (lost | (goal_away > ASTRAY))).any(1)
         toppled = np.asarray((np.abs(scene.rotation[:, :, 2, 2]) < TOPPLED).any(1))
-        outcome = self._outcomes(state, whole, diverged, late, serves & ~connected, astray, toppled)
-        failed = np.isin(outcome, [OUTCOMES.index(name) for name in LOST])
-        terms["fail"] = np.repeat(1.0 * failed[:, None], arms, 1)
-        return terms, outcome
+        return terms, self._outcomes(state, whole, diverged, late, serves & ~connected, astray, toppled)
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Everything `restore` needs to go on exactly from here."""
