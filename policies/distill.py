@@ -6,65 +6,52 @@ what it would have done there; that is added to the data, so that the policy lea
 they were made: there it takes over now and then, and what it does is added.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from horseshoe import configuration, demonstrations
 from horseshoe import tokens as seeing
 from horseshoe.errors import HorseshoeError
+from horseshoe.policies import checkpoint
+from horseshoe.policies.checkpoint import CHECKPOINT
 from horseshoe.policies.networks import ARCHITECTURES, TokenActor
-
-if TYPE_CHECKING:
-    from horseshoe.policies.push_ppo import PushPPOConfig
 
 Array = NDArray[np.float64]
 
 ENV = "horseshoe/CoopPush-v0"
-FILE, CHECKPOINT = "distill.yaml", "checkpoint.safetensors"
+FILE = "distill.yaml"
 SHOWN = 32  # particles in a data set
 FIRST_SEED = 50  # of the scenes that the policy meets while it learns; data sets begin at 0
 LED = 0.2  # share of the scenes in which the teacher drives
 ALONE = (5, 30)  # decisions that the policy drives before the planner takes over
 
 
-@dataclass(frozen=True)
-class DistillConfig:
-    """Settings of a distillation.
+@dataclass(frozen=True, kw_only=True)
+class ActorConfig:
+    """What a pushing policy is and sees, however it is trained.
 
     Attributes:
-        dataset: folder of demonstrations.
         architecture: "attention" or "mlp".
         width: of a token.
         heads: attention heads.
         layers: attention layers.
         neighbours: other robots that a robot sees.
         particles: of the object that a robot sees.
-        delay: least and largest lateness of the neighbours' messages [decisions], drawn anew for every sample.
+        delay: least and largest lateness of the neighbours' messages [decisions].
         middle: centre of the arena [m].
-        steps: gradient steps per round; cloning is the first round.
-        batch: decisions per gradient step, each of all robots of a scene.
-        learning_rate: at the beginning; falls to 0 at the end.
-        dagger: rounds with the teachers.
-        episodes: per round and number of robots.
-        horizon: decisions for which the planner takes over where the object must bend.
         seed: of weights and samples.
-        save_every: gradient steps between checkpoints.
     """
 
-    dataset: str
     architecture: str = field(default="attention", metadata={"choices": ARCHITECTURES})
     width: int = field(default=64, metadata={"range": (8, 1024)})
     heads: int = field(default=4, metadata={"range": (1, 64)})
@@ -73,14 +60,7 @@ class DistillConfig:
     particles: int = field(default=16, metadata={"range": (1, SHOWN)})
     delay: tuple[int, int] = field(default=(0, seeing.MAX_DELAY), metadata={"range": (0, seeing.MAX_DELAY)})
     middle: tuple[float, float] = (0.64, 0.64)
-    steps: int = field(default=20_000, metadata={"range": (1, None)})
-    batch: int = field(default=64, metadata={"range": (1, 65_536)})
-    learning_rate: float = field(default=1e-3, metadata={"range": (1e-6, 1.0)})
-    dagger: int = field(default=0, metadata={"range": (0, 1000)})
-    episodes: int = field(default=16, metadata={"range": (1, 10_000)})
-    horizon: int = field(default=25, metadata={"range": (1, 115)})
     seed: int = 0
-    save_every: int = field(default=500, metadata={"range": (1, None)})
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""
@@ -88,6 +68,31 @@ class DistillConfig:
             raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
         if self.delay[0] > self.delay[1]:
             raise ValueError(f"delay: {self.delay} must have the least first")
+
+
+@dataclass(frozen=True)
+class DistillConfig(ActorConfig):
+    """Settings of a distillation; the neighbours' lateness is drawn anew for every sample.
+
+    Attributes:
+        dataset: folder of demonstrations.
+        steps: gradient steps per round; cloning is the first round.
+        batch: decisions per gradient step, each of all robots of a scene.
+        learning_rate: at the beginning; falls to 0 at the end.
+        dagger: rounds with the teachers.
+        episodes: per round and number of robots.
+        horizon: decisions for which the planner takes over where the object must bend.
+        save_every: gradient steps between checkpoints.
+    """
+
+    dataset: str
+    steps: int = field(default=20_000, metadata={"range": (1, None)})
+    batch: int = field(default=64, metadata={"range": (1, 65_536)})
+    learning_rate: float = field(default=1e-3, metadata={"range": (1e-6, 1.0)})
+    dagger: int = field(default=0, metadata={"range": (0, 1000)})
+    episodes: int = field(default=16, metadata={"range": (1, 10_000)})
+    horizon: int = field(default=25, metadata={"range": (1, 115)})
+    save_every: int = field(default=500, metadata={"range": (1, None)})
 
 
 def pack(tokens: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -161,7 +166,7 @@ class Demonstrations:
         return x, y
 
 
-def make_actor(config: "DistillConfig | PushPPOConfig") -> TokenActor:
+def make_actor(config: ActorConfig) -> TokenActor:
     """The network of a configuration, untrained."""
     torch.manual_seed(config.seed)
     return TokenActor(
@@ -169,7 +174,7 @@ def make_actor(config: "DistillConfig | PushPPOConfig") -> TokenActor:
     )
 
 
-def make_env(goals: str, robots: int, num_envs: int, config: "DistillConfig | PushPPOConfig") -> Any:
+def make_env(goals: str, robots: int, num_envs: int, config: ActorConfig) -> Any:
     """The environment in which the policy meets the planner; its scenes are not those kept for evaluation."""
     return gym.make_vec(
         f"horseshoe.sim:{ENV}",
@@ -243,18 +248,8 @@ def collect(
     return data
 
 
-def save(folder: Path, actor: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Write a checkpoint from which `distill` goes on; the previous one is replaced in one step."""
-    arrays = {f"policy.{k}": v.numpy() for k, v in actor.state_dict().items()}
-    for i, values in optimizer.state_dict()["state"].items():
-        arrays |= {f"optimizer.{i}.{k}": v.numpy() for k, v in values.items()}
-    temporary = folder / "checkpoint.tmp"
-    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary, metadata={"state": json.dumps(state)})
-    os.replace(temporary, folder / CHECKPOINT)
-
-
-def load(folder: Path) -> tuple[DistillConfig, TokenActor, dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read a run folder: settings, policy, state and all arrays of the checkpoint.
+def load(folder: Path) -> tuple[DistillConfig, TokenActor, dict[str, Any]]:
+    """Read a run folder: settings, policy and state.
 
     Raises:
         HorseshoeError: there is none.
@@ -263,11 +258,9 @@ def load(folder: Path) -> tuple[DistillConfig, TokenActor, dict[str, Any], dict[
     if not file.exists():
         raise HorseshoeError(f"{file}: no such checkpoint; `horseshoe distill` writes it")
     config = configuration.load(DistillConfig, folder / FILE)
-    actor, arrays = make_actor(config), load_file(file)
-    state = {k.removeprefix("policy."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("policy.")}
-    actor.load_state_dict(state)
-    with safe_open(file, "np") as opened:
-        return config, actor, json.loads(opened.metadata()["state"]), arrays
+    actor = make_actor(config)
+    checkpoint.restore(file, actor)
+    return config, actor, checkpoint.read_state(file)
 
 
 def distill(config: DistillConfig, folder: Path) -> TokenActor:
@@ -292,9 +285,8 @@ def distill(config: DistillConfig, folder: Path) -> TokenActor:
     optimizer = torch.optim.Adam(actor.parameters(), lr=config.learning_rate)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0, "curve": [], "robots": counts}
     if (folder / CHECKPOINT).exists():
-        _, actor, state, arrays = load(folder)
-        optimizer = torch.optim.Adam(actor.parameters(), lr=config.learning_rate)
-        restore(optimizer, arrays)
+        state = checkpoint.read_state(folder / CHECKPOINT)
+        checkpoint.restore(folder / CHECKPOINT, actor, optimizer)
     total, began = config.steps * (1 + config.dagger), time.monotonic() - state["seconds"]
     added = 0
     with tqdm(total=total, initial=state["step"], unit=" steps", smoothing=0.05) as bar:
@@ -318,18 +310,8 @@ def distill(config: DistillConfig, folder: Path) -> TokenActor:
                     }
                 )
                 bar.set_postfix(loss=f"{loss:.4f}", error=f"{error:.3f}")
-                save(folder, actor, optimizer, state)
+                checkpoint.save(folder, actor, optimizer, state)
     return actor
-
-
-def restore(optimizer: torch.optim.Optimizer, arrays: dict[str, NDArray[Any]]) -> None:
-    """Give an optimiser back what `save` kept of it."""
-    slots = optimizer.state_dict()
-    for key, value in arrays.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            slots["state"].setdefault(int(index), {})[name] = torch.from_numpy(value.copy())
-    optimizer.load_state_dict(slots)
 
 
 def _learn(

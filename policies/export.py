@@ -15,8 +15,9 @@ from horseshoe import contract as contracts
 from horseshoe.action_path import ActionConfig
 from horseshoe.errors import HorseshoeError
 from horseshoe.policies import distill, push_ppo
+from horseshoe.policies.checkpoint import CHECKPOINT, read_state, restore
 from horseshoe.policies.networks import TokenActor
-from horseshoe.policies.ppo import TrainConfig, build, load_policy, read_state
+from horseshoe.policies.ppo import TrainConfig, build
 from horseshoe.policies.runtime import OnnxPolicy, TokenPolicy
 
 
@@ -79,17 +80,17 @@ def export(run: Path, folder: Path) -> float:
         HorseshoeError: no checkpoint there, or the two disagree by more than 1e-5.
     """
     if (run / distill.FILE).exists():
-        taught, pusher, state, _ = distill.load(run)
+        taught, pusher, state = distill.load(run)
         return _export_pushing(taught, pusher, state, Path(taught.dataset).name, folder)
     if (run / push_ppo.FILE).exists():
         return _export_pushing(*push_ppo.load(run), "", folder)
-    checkpoint = run / "checkpoint.safetensors"
-    if not checkpoint.exists():
-        raise HorseshoeError(f"{checkpoint}: no such checkpoint; `horseshoe train` writes it")
+    file = run / CHECKPOINT
+    if not file.exists():
+        raise HorseshoeError(f"{file}: no such checkpoint; `horseshoe train` writes it")
     config = configuration.load(TrainConfig, run / "train.yaml")
     small = configuration.load(TrainConfig, {**configuration.dump(config), "n_envs": 16})
     model = build(small, n_threads=1)
-    load_policy(model, checkpoint)
+    restore(file, model.policy)
     agents: Any = model.env
     actor = _Deterministic(model.policy).eval()
     weights = _write_onnx(actor, [(agents.n_actor,)], ["observation"], folder)
@@ -108,7 +109,7 @@ def export(run: Path, folder: Path) -> float:
         weights_sha256=contracts.sha256(weights),
     )
     configuration.save_yaml(contract, folder / contracts.FILE)
-    state = read_state(checkpoint)
+    state = read_state(file)
     (folder / "curve.json").write_text(json.dumps(_thin(state["curve"])) + "\n")
     difference = _replay(actor, OnnxPolicy(folder), env, agents.n_actor)
     if difference > 1e-5:
@@ -117,7 +118,7 @@ def export(run: Path, folder: Path) -> float:
 
 
 def _export_pushing(
-    config: distill.DistillConfig | push_ppo.PushPPOConfig,
+    config: distill.ActorConfig,
     actor: TokenActor,
     state: dict[str, Any],
     dataset: str,

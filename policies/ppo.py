@@ -1,29 +1,30 @@
 """Training with SB3's PPO on a batch environment: resumable, deterministic for a seed."""
 
 import dataclasses
-import json
-import os
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium as gym
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.numpy import save_file
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from horseshoe import configuration
-from horseshoe.policies import parallel
+from horseshoe.policies import checkpoint, parallel
+from horseshoe.policies.checkpoint import CHECKPOINT, read_state
 from horseshoe.policies.networks import ActorCritic
 from horseshoe.policies.vec_env import AgentVecEnv
+
+if TYPE_CHECKING:
+    from horseshoe.policies.push_ppo import PushPPOConfig
 
 RANK_SEED = 1_000_000  # between the seeds of two processes: clear of the small ones that people and evaluation take
 
@@ -198,11 +199,6 @@ class _Progress(BaseCallback):
         return True
 
 
-def _optimizer_arrays(model: PPO) -> dict[str, np.ndarray]:
-    state = model.policy.optimizer.state_dict()["state"]
-    return {f"{i}.{k}": v.numpy() for i, values in state.items() for k, v in values.items()}
-
-
 def _prefix(rank: int) -> str:
     """Of the names of what a checkpoint keeps of each process."""
     return f"rank{rank}." if rank else ""
@@ -223,10 +219,7 @@ def save(model: PPO, progress: _Progress, folder: Path) -> None:
     everyone = progress.group.collect(own)
     if progress.group.rank > 0:
         return
-    arrays = {f"policy.{k}": v.numpy() for k, v in model.policy.state_dict().items()}
-    arrays |= {f"optimizer.{k}": v for k, v in _optimizer_arrays(model).items()}
-    for rank, part in enumerate(everyone):
-        arrays |= {_prefix(rank) + k: v for k, v in part.items()}
+    worlds = {_prefix(rank) + k: v for rank, part in enumerate(everyone) for k, v in part.items()}
     state = {
         "timesteps": model.num_timesteps * progress.group.size,
         "n_updates": model._n_updates,
@@ -236,48 +229,40 @@ def save(model: PPO, progress: _Progress, folder: Path) -> None:
         "updates": progress.updates,
         "seconds": progress.seconds,
     }
-    temporary = folder / "checkpoint.tmp"
-    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary, metadata={"state": json.dumps(state)})
-    os.replace(temporary, folder / "checkpoint.safetensors")
-
-
-def read_state(file: Path) -> dict[str, Any]:
-    """What a checkpoint knows beside its arrays: counters and the learning curve."""
-    with safe_open(file, "np") as f:
-        return json.loads(f.metadata()["state"])
-
-
-def _arrays(file: Path, prefix: str) -> dict[str, np.ndarray]:
-    """Arrays of a checkpoint whose names begin with `prefix`, without it; no others are read."""
-    with safe_open(file, "np") as f:
-        return {k.removeprefix(prefix): f.get_tensor(k) for k in f.keys() if k.startswith(prefix)}  # noqa: SIM118
-
-
-def load_policy(model: PPO, file: Path) -> None:
-    """Take the weights of a checkpoint."""
-    model.policy.load_state_dict({k: torch.from_numpy(v) for k, v in _arrays(file, "policy.").items()})
+    checkpoint.save(folder, model.policy, model.policy.optimizer, state, worlds)
 
 
 def _restore(model: PPO, file: Path, group: parallel.Group, world: bool = True) -> dict[str, Any]:
     """Take everything a checkpoint holds; with `world` False all but the episodes it was in the middle of."""
     env: Any = model.env
     state = read_state(file)
-    load_policy(model, file)
-    slots = model.policy.optimizer.state_dict()
-    for key, value in _arrays(file, "optimizer.").items():
-        index, name = key.split(".")
-        slots["state"].setdefault(int(index), {})[name] = torch.from_numpy(value.copy())
-    model.policy.optimizer.load_state_dict(slots)
+    checkpoint.restore(file, model.policy, model.policy.optimizer)
     model.num_timesteps, model._n_updates = state["timesteps"] // group.size, state["n_updates"]
     if not world:
         return state
-    arrays = _arrays(file, _prefix(group.rank))
+    arrays = checkpoint.read_arrays(file, _prefix(group.rank))
     env.env.restore({k.removeprefix("env."): v for k, v in arrays.items() if k.startswith("env.")})
     model._last_obs = arrays["last_obs"]
     model._last_episode_starts = arrays["last_starts"].astype(bool)
     torch.set_rng_state(torch.from_numpy(arrays["torch_rng"]))
     np.random.set_state(("MT19937", arrays["numpy_rng"], arrays["numpy_rng_position"].item(), 0, 0.0))  # noqa: NPY002
     return state
+
+
+def learner(policy: type[ActorCriticPolicy], agents: VecEnv, config: "TrainConfig | PushPPOConfig", **more: Any) -> PPO:
+    """SB3's PPO with the settings of a configuration and `more` of SB3's own."""
+    return PPO(
+        policy,
+        agents,
+        n_steps=config.n_steps,
+        batch_size=config.minibatch,
+        n_epochs=config.epochs,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+        ent_coef=config.entropy,
+        device="cpu",
+        **more,
+    )
 
 
 def build(config: TrainConfig, n_threads: int = 2) -> PPO:
@@ -295,17 +280,11 @@ def build(config: TrainConfig, n_threads: int = 2) -> PPO:
     )
     agents = AgentVecEnv(env, config.gamma)
     tokens = list(agents.env.observer.fields.tokens().values())
-    model = PPO(
+    model = learner(
         SharedPolicy,
         agents,
+        config,
         learning_rate=config.learning_rate,
-        n_steps=config.n_steps,
-        batch_size=config.minibatch,
-        n_epochs=config.epochs,
-        gamma=config.gamma,
-        gae_lambda=config.gae_lambda,
-        ent_coef=config.entropy,
-        vf_coef=0.5,
         max_grad_norm=1.0,
         policy_kwargs={
             "networks": {
@@ -316,7 +295,6 @@ def build(config: TrainConfig, n_threads: int = 2) -> PPO:
             },
         },
         seed=config.seed,
-        device="cpu",
     )
     with torch.no_grad():
         model.policy.log_std.copy_(torch.log(torch.tensor(config.initial_std)))
@@ -339,11 +317,10 @@ def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_thre
     if initial is not None:
         config = dataclasses.replace(config, initial=initial.parent.name)
     configuration.keep(config, folder / "train.yaml", free=("decisions", "initial"))
-    checkpoint = folder / "checkpoint.safetensors"
-    if config.warm_up and initial is None and not checkpoint.exists():
+    if config.warm_up and initial is None and not (folder / CHECKPOINT).exists():
         first = dataclasses.replace(config, engine="quasistatic", decisions=config.warm_up, warm_up=0)
         train(first, folder / "warm_up", n_threads=n_threads)
-        initial = folder / "warm_up" / checkpoint.name
+        initial = folder / "warm_up" / CHECKPOINT
     if config.processes > 1:
         parallel.run(_learn, config.processes, config, folder, initial, 1)
     else:
@@ -352,11 +329,11 @@ def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_thre
 
 def _learn(group: parallel.Group, config: TrainConfig, folder: Path, initial: Path | None, n_threads: int) -> PPO:
     """What every process of a training does: its share of it."""
-    checkpoint, started = folder / "checkpoint.safetensors", {}
+    file, started = folder / CHECKPOINT, {}
     model = build(dataclasses.replace(config, seed=config.seed + RANK_SEED * group.rank), n_threads)
     group.copy(list(model.policy.state_dict().values()))
-    if checkpoint.exists():
-        started = _restore(model, checkpoint, group)
+    if file.exists():
+        started = _restore(model, file, group)
     elif initial is not None:
         started = _restore(model, initial, group, world=False)
     if group.size > 1:

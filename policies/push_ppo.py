@@ -4,7 +4,6 @@ The robots of several environments, each with another number of them, are agents
 as the distilled one, so it is exported and run in the same way.
 """
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +13,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.numpy import load_file
-from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -25,11 +21,13 @@ from torch import nn
 from tqdm import tqdm
 
 from horseshoe import configuration
-from horseshoe import tokens as seeing
 from horseshoe.errors import HorseshoeError
-from horseshoe.policies.distill import CHECKPOINT, ENV, make_actor, make_env, pack, restore, save
-from horseshoe.policies.networks import ARCHITECTURES, TokenActor, mlp
-from horseshoe.policies.vec_env import SharedVecEnv
+from horseshoe.policies import checkpoint
+from horseshoe.policies.checkpoint import CHECKPOINT
+from horseshoe.policies.distill import ENV, ActorConfig, make_actor, make_env, pack
+from horseshoe.policies.networks import TokenActor, mlp
+from horseshoe.policies.ppo import learner
+from horseshoe.policies.vec_env import SharedVecEnv, ends
 
 FILE = "push_ppo.yaml"
 FIRST_SEED = 60  # of the scenes, clear of those that data sets and distillation take
@@ -37,21 +35,13 @@ VALUE_SCALE = 10.0  # of rewards: a decision earns about a hundredth
 
 
 @dataclass(frozen=True)
-class PushPPOConfig:
+class PushPPOConfig(ActorConfig):
     """Settings of a training.
 
     Attributes:
         env: Gymnasium id.
         robots: numbers of robots, an environment for each.
         goals: goal set.
-        architecture: "attention" or "mlp".
-        width: of a token.
-        heads: attention heads.
-        layers: attention layers.
-        neighbours: other robots that a robot sees.
-        particles: of the object that a robot sees.
-        delay: least and largest lateness of the neighbours' messages [decisions].
-        middle: centre of the arena [m].
         n_envs: scenes side by side, for every number of robots.
         n_steps: decisions of a rollout.
         decisions: of all scenes together to train for.
@@ -62,21 +52,12 @@ class PushPPOConfig:
         learning_rate: at the beginning; falls to 0 at the end.
         entropy: weight of the entropy bonus.
         initial_std: of the actions.
-        seed: of everything.
         save_every: rollouts between two checkpoints.
     """
 
     env: str = ENV
     robots: tuple[int, ...] = (3, 4, 6)
     goals: str = "wide"
-    architecture: str = field(default="attention", metadata={"choices": ARCHITECTURES})
-    width: int = field(default=64, metadata={"range": (8, 1024)})
-    heads: int = field(default=4, metadata={"range": (1, 64)})
-    layers: int = field(default=3, metadata={"range": (1, 16)})
-    neighbours: int = field(default=5, metadata={"range": (1, 11)})
-    particles: int = field(default=16, metadata={"range": (1, 32)})
-    delay: tuple[int, int] = field(default=(0, seeing.MAX_DELAY), metadata={"range": (0, seeing.MAX_DELAY)})
-    middle: tuple[float, float] = (0.64, 0.64)
     n_envs: int = field(default=16, metadata={"range": (1, 4096)})
     n_steps: int = field(default=46, metadata={"range": (1, 4096)})
     decisions: int = field(default=400_000, metadata={"range": (1, 10**10)})
@@ -87,7 +68,6 @@ class PushPPOConfig:
     learning_rate: float = field(default=5e-4, metadata={"range": (1e-7, 1.0)})
     entropy: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     initial_std: float = field(default=0.5, metadata={"range": (0.01, 2.0)})
-    seed: int = 0
     save_every: int = field(default=5, metadata={"range": (1, 10**6)})
 
 
@@ -96,12 +76,13 @@ class PushVecEnv(SharedVecEnv):
 
     Args:
         envs: with as many neighbours and particles each.
+        first: seed of the first one's scenes.
     """
 
-    def __init__(self, envs: list[Any]) -> None:
+    def __init__(self, envs: list[Any], first: int = FIRST_SEED) -> None:
         self.envs = envs
         self._sizes = [env.num_envs * env.robots for env in envs]
-        self._starts: list[int | None] = [FIRST_SEED + k for k in range(len(envs))]
+        self._starts = [first + k for k in range(len(envs))]
         width = pack(envs[0].reset(seed=self._starts[0])[0]).shape[1]
         space = gym.spaces.Box(-np.inf, np.inf, (width,), np.float32)
         super().__init__(envs[0], sum(self._sizes), space, gym.spaces.Box(-1.0, 1.0, (2,), np.float32))
@@ -114,21 +95,19 @@ class PushVecEnv(SharedVecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step every scene."""
-        seen, rewards, dones, infos = [], [], [], []
+        seen, rewards, dones = [], [], []
+        infos: list[dict[str, Any]] = []
         for env, actions in zip(self.envs, np.split(self._actions, np.cumsum(self._sizes)[:-1]), strict=True):
             observation, _, terminated, truncated, info = env.step(actions.reshape(env.num_envs, env.robots, 2))
             done = terminated | truncated
-            agents: list[dict[str, Any]] = [{}] * (env.num_envs * env.robots)
             if done.any():
                 self.ends += info["success"][done].tolist()
-                final = pack(info["final_obs"])
-                for agent in np.flatnonzero(np.repeat(done, env.robots)):
-                    cut = bool(truncated[agent // env.robots])
-                    agents[agent] = {"terminal_observation": final[agent], "TimeLimit.truncated": cut}
+                infos += ends(done, truncated, pack(info["final_obs"]))
+            else:
+                infos += [{}] * (env.num_envs * env.robots)
             seen.append(pack(observation))
             rewards.append(VALUE_SCALE * info["robot_reward"].reshape(-1))
             dones.append(np.repeat(done, env.robots))
-            infos += agents
         return np.concatenate(seen), np.concatenate(rewards).astype(np.float32), np.concatenate(dones), infos
 
 
@@ -204,7 +183,7 @@ class _Progress(BaseCallback):
         """Write a checkpoint."""
         model: Any = self.model
         self.state["timesteps"] = model.num_timesteps
-        save(self._folder, model.policy, model.policy.optimizer, self.state)
+        checkpoint.save(self._folder, model.policy, model.policy.optimizer, self.state)
 
     def _on_training_end(self) -> None:
         self._bar.close()
@@ -221,22 +200,11 @@ def load(folder: Path) -> tuple[PushPPOConfig, TokenActor, dict[str, Any]]:
     if not file.exists():
         raise HorseshoeError(f"{file}: no such checkpoint; `horseshoe train push` writes it")
     config = configuration.load(PushPPOConfig, folder / FILE)
-    actor, arrays = make_actor(config), load_file(file)
-    names = {"policy.mlp_extractor.actor.": "trunk.", "policy.action_net.": "head."}
-    weights = {
-        ours + k.removeprefix(theirs): torch.from_numpy(v)
-        for k, v in arrays.items()
-        for theirs, ours in names.items()
-        if k.startswith(theirs)
-    }
-    actor.load_state_dict(weights)
-    return config, actor, _state(file)
-
-
-def _state(file: Path) -> dict[str, Any]:
-    with safe_open(file, "np") as opened:
-        state: dict[str, Any] = json.loads(opened.metadata()["state"])
-        return state
+    actor = make_actor(config)
+    for part, prefix in ((actor.trunk, "policy.mlp_extractor.actor."), (actor.head, "policy.action_net.")):
+        weights = checkpoint.read_arrays(file, prefix)
+        part.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
+    return config, actor, checkpoint.read_state(file)
 
 
 def train(config: PushPPOConfig, folder: Path) -> None:
@@ -252,31 +220,27 @@ def train(config: PushPPOConfig, folder: Path) -> None:
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     configuration.keep(config, folder / FILE, grows=("decisions",))
-    checkpoint = folder / CHECKPOINT
-    state: dict[str, Any] = _state(checkpoint) if checkpoint.exists() else {"curve": [], "seconds": 0.0, "timesteps": 0}
-    state["robots"] = list(config.robots)
-    env = PushVecEnv([make_env(config.goals, robots, config.n_envs, config) for robots in config.robots])
-    model = PPO(
+    file = folder / CHECKPOINT
+    begun: dict[str, Any] = {"curve": [], "seconds": 0.0, "timesteps": 0, "begun": 0}
+    if file.exists():
+        begun = checkpoint.read_state(file)
+    # What follows must not be what was before.
+    state = {**begun, "robots": list(config.robots), "begun": begun["begun"] + 1}
+    seed, first = config.seed + begun["timesteps"], FIRST_SEED + begun["begun"] * len(config.robots)
+    env = PushVecEnv([make_env(config.goals, robots, config.n_envs, config) for robots in config.robots], first)
+    model = learner(
         _Policy,
         env,
+        config,
         learning_rate=lambda left: config.learning_rate * left,
-        n_steps=config.n_steps,
-        batch_size=config.minibatch,
-        n_epochs=config.epochs,
-        gamma=config.gamma,
-        gae_lambda=config.gae_lambda,
-        ent_coef=config.entropy,
         max_grad_norm=0.5,
         policy_kwargs={"config": config, "log_std_init": float(np.log(config.initial_std))},
-        seed=config.seed + state["timesteps"],  # what follows must not be what was before
-        device="cpu",
+        seed=seed,
     )
-    if checkpoint.exists():
-        arrays = load_file(checkpoint)
-        weights = {k.removeprefix("policy."): v for k, v in arrays.items() if k.startswith("policy.")}
-        model.policy.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
-        restore(model.policy.optimizer, arrays)
-        model.num_timesteps = state["timesteps"]
+    torch.manual_seed(seed)  # the weights were drawn with the seed of the configuration
+    if file.exists():
+        checkpoint.restore(file, model.policy, model.policy.optimizer)
+        model.num_timesteps = begun["timesteps"]
     model.set_logger(configure(str(folder), ["tensorboard"]))
     left = config.decisions * sum(config.robots) // len(config.robots) - model.num_timesteps
     if left > 0:

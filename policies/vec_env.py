@@ -4,8 +4,28 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+
+def ends(done: NDArray[np.bool_], truncated: NDArray[np.bool_], final: np.ndarray) -> list[dict[str, Any]]:
+    """What SB3 must know of the episodes that end.
+
+    Args:
+        done: shape (n_envs,).
+        truncated: likewise, where only time ran out.
+        final: what every agent saw last, shape (n_envs * robots, numbers).
+
+    Returns:
+        One dictionary per agent, empty where the episode goes on.
+    """
+    robots = len(final) // len(done)
+    infos: list[dict[str, Any]] = [{}] * len(final)
+    for agent in np.flatnonzero(np.repeat(done, robots)):
+        cut = bool(truncated[agent // robots])
+        infos[agent] = {"terminal_observation": final[agent], "TimeLimit.truncated": cut}
+    return infos
 
 
 class SharedVecEnv(VecEnv):
@@ -88,10 +108,7 @@ class AgentVecEnv(SharedVecEnv):
         if done.any():
             success = info["success"]
             reward = np.where(success[:, None], reward / (1 - self._gamma), reward)
-            final = self._flat(info["final_obs"], info["final_privileged"])
-            for agent in np.flatnonzero(np.repeat(done, self.robots)):
-                cut = bool(truncated[agent // self.robots])
-                infos[agent] = {"terminal_observation": final[agent], "TimeLimit.truncated": cut}
+            infos = ends(done, truncated, self._flat(info["final_obs"], info["final_privileged"]))
             self.finished.append({k: info[k][done] for k in ("outcome", "whole", "steps", "success")})
         flat = self._flat(observation, self.env.privileged())
         return flat, reward.reshape(-1).astype(np.float32), np.repeat(done, self.robots), infos

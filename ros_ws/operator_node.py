@@ -171,7 +171,7 @@ class OperatorNode(BaseOperator):
         """Whether the arm's joints are known as they are now."""
         if (message := inbox.newest()) is not None:
             self._at[arm] = np.array(message.position)[:6]
-        return arm in self._at and message is not None
+        return message is not None
 
     def _over(self, begin: float) -> bool:
         late = time.monotonic() - begin > self._horizon

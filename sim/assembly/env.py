@@ -34,6 +34,7 @@ CLOSED = 0.02  # narrowest opening; the fingers of a hand that closes further ad
 JOINT_STEP = (0.084, 0.084, 0.084, 0.112, 0.112, 0.25)
 CLEARANCE = 0.025  # between the arms as commanded [m]; the guard stops them at 1 cm
 FAILED = 256  # starts that failed last, of which some are tried again in training
+_STARTS = ("_pool", "_started", "_failed")  # kept in a snapshot
 
 
 def default_action_config() -> ActionConfig:
@@ -47,9 +48,6 @@ def default_action_config() -> ActionConfig:
         floor=FLOOR,
         clearance=CLEARANCE,
     )
-
-
-_STARTS = ("_pool", "_started", "_failed")  # kept in a snapshot
 
 
 @dataclass(frozen=True)
@@ -271,8 +269,8 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         self.whole, self.again = snapshot["whole"].astype(bool), snapshot["again"].astype(bool)
         self._next = int(snapshot["next"].item())
         for name in _STARTS:
-            kept: dict[str, Any] = {f: snapshot.get(f"{name}.{f}") for f in Starts.__dataclass_fields__}
-            setattr(self, name, None if kept["q"] is None else Starts(**kept).take(np.arange(len(kept["q"]))))
+            kept: dict[str, Any] = {k.removeprefix(f"{name}."): v for k, v in snapshot.items() if k.startswith(name)}
+            setattr(self, name, Starts(**{k: v.copy() for k, v in kept.items()}) if kept else None)
         self.rng.bit_generator.state = json.loads(snapshot["rng"].tobytes())
 
     def _begin(self, mask: Mask) -> None:

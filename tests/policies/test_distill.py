@@ -165,7 +165,7 @@ def test_attention_sees_neighbours_and_points_as_sets(dataset: Path) -> None:
 def test_a_run_may_be_given_more_rounds(dataset: Path, distilled: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(distilled, tmp_path / "run"))
     distill.distill(tiny(dataset, dagger=2), run)
-    config, _, state, _ = distill.load(run)
+    config, _, state = distill.load(run)
     assert config.dagger == 2
     assert state["step"] == 3 * config.steps
     with pytest.raises(HorseshoeError, match=r"dagger is 2 there, 1 here"):

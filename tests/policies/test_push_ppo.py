@@ -78,6 +78,7 @@ def test_a_training_goes_on_where_it_ended_and_not_with_other_settings(run: Path
     _, actor, state = push_ppo.load(run)
     assert state["timesteps"] == 480 // 2 * 5
     assert len(state["curve"]) == 2
+    assert state["begun"] == 2, "in scenes that the first part did not meet"
     assert not torch.equal(actor.head.weight, torch.from_numpy(before["policy.action_net.weight"]))
 
 
