@@ -304,7 +304,7 @@ class ActionPath:
     def snapshot(self) -> dict[str, Array]:
         """Everything `restore` needs to go on exactly from here."""
         return {
-            "history": self._history.copy(),
+            "history": self._history.swapaxes(0, 1).copy(),
             "delay": self._delay.astype(np.float64),
             "sent": self._sent.copy(),
             "velocity": self._velocity.copy(),
@@ -312,6 +312,6 @@ class ActionPath:
 
     def restore(self, snapshot: dict[str, Array]) -> None:
         """Go back to a snapshot taken between two decisions."""
-        self._history, self._sent = snapshot["history"].copy(), snapshot["sent"].copy()
+        self._history, self._sent = snapshot["history"].swapaxes(0, 1).copy(), snapshot["sent"].copy()
         self._velocity = snapshot["velocity"].copy()
         self._delay = snapshot["delay"].astype(np.intp)

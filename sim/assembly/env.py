@@ -18,6 +18,7 @@ from horseshoe.errors import HorseshoeError
 from horseshoe.hardware import capsules, xarm6
 from horseshoe.sim.assembly import blueprint as blueprints
 from horseshoe.sim.assembly import cell as cells
+from horseshoe.sim.assembly.moments import Moments
 from horseshoe.sim.assembly.perception import NoiseConfig, Perception, true_scene
 from horseshoe.sim.assembly.render import Recorder, renderer
 from horseshoe.sim.assembly.scene import FIELDS, Assignment, Scene, SceneObserver
@@ -33,8 +34,6 @@ CLOSED = 0.02  # narrowest opening; the fingers of a hand that closes further ad
 # Of a full action in one decision [rad]. A faster hand shoves its block away before it has closed on it.
 JOINT_STEP = (0.084, 0.084, 0.084, 0.112, 0.112, 0.25)
 CLEARANCE = 0.025  # between the arms as commanded [m]; the guard stops them at 1 cm
-FAILED = 256  # starts that failed last, of which some are tried again in training
-_STARTS = ("_pool", "_started", "_failed")  # kept in a snapshot
 
 
 def default_action_config() -> ActionConfig:
@@ -152,15 +151,14 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         self.level = 1.0
         self._pool: Starts | None = None
         self._next = 0
-        self._started: Starts | None = None  # of the running episodes
-        self._failed: Starts | None = None
+        self._moments = Moments()
         self.recorder: Recorder | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Start every environment anew; the same seed gives the same episodes."""
         if seed is not None:
             self.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
-            self._pool = self._failed = None
+            self._pool, self._moments = None, Moments()
         self._begin(np.ones(self.num_envs, dtype=bool))
         return self._observe(), {}
 
@@ -202,8 +200,10 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
             if self.recorder:
                 for index in np.flatnonzero(done):
                     self.recorder.finish(int(index), OUTCOMES[outcome[index]])
-            self._keep_failed(done & ~success & info["whole"])
+            self._moments.keep(done & ~success & info["whole"], self.steps, self.rng)
             self._begin(done)
+        if self.start_config.again and self._moments.due():
+            self._moments.remember(self._moment())
         return self._observe(), arm_reward.mean(1), terminated, truncated, info
 
     outcomes = OUTCOMES
@@ -248,39 +248,44 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
     def _parts(self) -> dict[str, Any]:
         return {"world": self.world, "path": self.path, "perception": self.perception, "task": self.task}
 
+    def _moment(self) -> dict[str, Array]:
+        """Where every cell is, all arrays with the cells first."""
+        flat = {f"{name}.{key}": v for name, part in self._parts().items() for key, v in part.snapshot().items()}
+        return {**flat, "pair": self.assignment.pair.copy()}
+
+    def _go_to(self, moment: dict[str, Array]) -> None:
+        for name, part in self._parts().items():
+            part.restore({k.partition(".")[2]: v for k, v in moment.items() if k.startswith(f"{name}.")})
+        self.assignment = Assignment(moment["pair"].astype(np.intp))
+
     def snapshot(self) -> dict[str, Array]:
         """Everything `restore` needs to go on exactly from here, as arrays."""
-        flat = {f"{name}.{key}": v for name, part in self._parts().items() for key, v in part.snapshot().items()}
-        flat |= {"steps": self.steps, "pair": self.assignment.pair, "whole": self.whole, "level": np.array(self.level)}
-        flat |= {"next": np.array(self._next), "again": self.again}
-        for name in _STARTS:
-            if (starts := getattr(self, name)) is not None:
-                flat |= {f"{name}.{f.name}": getattr(starts, f.name) for f in dataclasses.fields(Starts)}
+        flat = {**self._moment(), "steps": self.steps, "whole": self.whole, "again": self.again}
+        flat |= {"level": np.array(self.level), "next": np.array(self._next)}
+        flat |= {f"moments.{name}": value for name, value in self._moments.snapshot().items()}
+        if self._pool is not None:
+            flat |= {f"pool.{f.name}": getattr(self._pool, f.name) for f in dataclasses.fields(Starts)}
         state = json.dumps(self.rng.bit_generator.state).encode()
         return {**{k: np.asarray(v) for k, v in flat.items()}, "rng": np.frombuffer(state, np.uint8)}
 
     def restore(self, snapshot: dict[str, Array]) -> None:
         """Go back to a snapshot of an environment made with the same arguments."""
-        for name, part in self._parts().items():
-            part.restore({k.partition(".")[2]: v for k, v in snapshot.items() if k.startswith(f"{name}.")})
+        self._go_to(snapshot)
         self.set_level(snapshot["level"].item())
         self.steps = snapshot["steps"].astype(np.intp)
-        self.assignment = Assignment(snapshot["pair"].astype(np.intp))
         self.whole, self.again = snapshot["whole"].astype(bool), snapshot["again"].astype(bool)
         self._next = int(snapshot["next"].item())
-        for name in _STARTS:
-            kept: dict[str, Any] = {k.removeprefix(f"{name}."): v for k, v in snapshot.items() if k.startswith(name)}
-            setattr(self, name, Starts(**{k: v.copy() for k, v in kept.items()}) if kept else None)
+        groups: dict[str, dict[str, Any]] = {"moments": {}, "pool": {}}
+        for key, value in snapshot.items():
+            if (group := key.partition(".")[0]) in groups:
+                groups[group][key.partition(".")[2]] = value.copy()
+        self._moments.restore(groups["moments"])
+        self._pool = Starts(**groups["pool"]) if groups["pool"] else None
         self.rng.bit_generator.state = json.loads(snapshot["rng"].tobytes())
 
     def _begin(self, mask: Mask) -> None:
         k = int(mask.sum())
         starts = self._take(k)
-        self.again[mask] = self._try_again(starts)
-        if self._started is None:
-            self._started = starts.take(np.arange(k))  # the first time, all environments start
-        else:
-            self._started.put(mask, starts)
         model = self.rng.integers(len(self.world.models), size=k)
         self.world.reset(mask, model, starts.q, starts.opening, starts.position, starts.quaternion)
         delay = self.rng.uniform(*self.config.noise.delay, k) * self.perception.scale
@@ -292,6 +297,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         # The roles are decided on what is seen at the start, as on the robot.
         scene = true_scene(self.world.state(), self.path.target).take(mask)
         self.assignment.pair[mask] = self.observer.assign(scene).pair
+        self._try_again(mask)
 
     def _take(self, k: int) -> Starts:
         if self._pool is None or self._next + k > len(self._pool):
@@ -301,19 +307,17 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         self._next += k
         return taken
 
-    def _keep_failed(self, failed: Mask) -> None:
-        if self.start_config.again and failed.any() and self._started is not None:
-            new = self._started.take(failed)
-            kept = new if self._failed is None else Starts.joined([self._failed, new])
-            self._failed = kept.take(np.arange(len(kept))[-FAILED:])
-
-    def _try_again(self, starts: Starts) -> Mask:
-        """Replace some starts of the whole task by such as failed lately; returns which, shape (k,)."""
-        if not self.start_config.again or self._failed is None:
-            return np.zeros(len(starts), dtype=bool)
-        again: Mask = starts.whole & (self.rng.random(len(starts)) < self.start_config.again)
-        starts.put(again, self._failed.take(self.rng.integers(len(self._failed), size=int(again.sum()))))
-        return again
+    def _try_again(self, mask: Mask) -> None:
+        """Let some of the episodes of the whole task that begin now go on shortly before another one failed."""
+        self.again[mask] = False
+        if self.start_config.again and len(self._moments):
+            self.again |= mask & self.whole & (self.rng.random(self.num_envs) < self.start_config.again)
+            here = np.flatnonzero(self.again & mask)
+            if here.size:
+                moment = self._moment()
+                for name, value in self._moments.draw(here.size, self.rng).items():
+                    moment[name][here] = value
+                self._go_to(moment)
 
     def _observe(self, mask: Mask | None = None) -> Array:
         """What the arms see now; of the cells in mask (n_envs,) only, zeros elsewhere."""

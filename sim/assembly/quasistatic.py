@@ -165,7 +165,7 @@ class QuasiStaticWorld:
         own = {name: getattr(self, f"_{name}").astype(np.float64) for name in _STATE}
         latches = {"latched": self.magnets.latched, "since": self.magnets.since, "parted": self.magnets.parted}
         latches |= {"model_index": self.model_index}
-        return {**own, **{k: v.astype(np.float64) for k, v in latches.items()}, "trace": np.stack(self.trace)}
+        return {**own, **{k: v.astype(np.float64) for k, v in latches.items()}, "trace": np.stack(self.trace, axis=1)}
 
     def restore(self, snapshot: dict[str, Array]) -> None:
         """Go back to a snapshot of a world built with the same arguments."""
@@ -177,7 +177,7 @@ class QuasiStaticWorld:
         self.magnets.latched = snapshot["latched"].astype(bool)
         self.magnets.since = snapshot["since"].copy()
         self.magnets.parted = snapshot["parted"].astype(bool)
-        self.trace = list(snapshot["trace"].copy())
+        self.trace = list(np.moveaxis(snapshot["trace"], 1, 0).copy())
 
     def _assign(self) -> None:
         self.magnets.size, self.magnets.strength = self._sizes[self.model_index], self._strengths[self.model_index]

@@ -36,7 +36,8 @@ class StartConfig:
             place, or about it in its place (curriculum; all zero is the whole task).
         assisted: probability that an episode is drawn with the four probabilities above at all.
         assisted_horizon: length of such an episode [s]; short, so that easy states make up much of the experience.
-        again: probability that an episode of the whole task starts where one failed lately (curriculum).
+        again: probability that an episode of the whole task goes on a few seconds before another one failed lately
+            (curriculum).
     """
 
     centre_x: float = field(default=0.08, metadata={"range": (0.0, 0.12)})
@@ -71,11 +72,6 @@ class Starts:
     def take(self, index: NDArray[np.intp] | Mask) -> "Starts":
         """A selection of the starts."""
         return Starts(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
-
-    def put(self, index: NDArray[np.intp] | Mask, others: "Starts") -> None:
-        """Replace a selection of the starts."""
-        for f in fields(self):
-            getattr(self, f.name)[index] = getattr(others, f.name)
 
     @classmethod
     def joined(cls, parts: "list[Starts]") -> "Starts":

@@ -293,7 +293,7 @@ class BatchWorld:
             "parted": self.magnets.parted.astype(np.float64),
             "diverged": self.diverged.astype(np.float64),
             "force": self._force.copy(),
-            "trace": np.stack(self.trace),
+            "trace": np.stack(self.trace, axis=1),
         }
 
     def restore(self, snapshot: dict[str, Array]) -> None:
@@ -305,7 +305,7 @@ class BatchWorld:
         self.magnets.parted = snapshot["parted"].astype(bool)
         self.diverged = snapshot["diverged"].astype(bool)
         self._force = snapshot["force"].copy()
-        self.trace = list(snapshot["trace"].copy())
+        self.trace = list(np.moveaxis(snapshot["trace"], 1, 0).copy())
 
     @property
     def _blocks(self) -> Array:

@@ -12,7 +12,7 @@ pytest.importorskip("mujoco")
 import horseshoe.sim  # noqa: F401  registers the environments
 from horseshoe.errors import ConfigurationError, HorseshoeError
 from horseshoe.hardware import capsules
-from horseshoe.sim.assembly.env import AssemblyConfig, AssemblyVectorEnv
+from horseshoe.sim.assembly.env import TRAINING_PHYSICS, AssemblyConfig, AssemblyVectorEnv
 from horseshoe.sim.assembly.perception import NoiseConfig
 from horseshoe.sim.assembly.scene import FIELDS
 from horseshoe.sim.assembly.starts import HOME, StartConfig
@@ -267,21 +267,38 @@ def test_an_exploding_cell_ends_its_own_episode_only(
         np.testing.assert_array_equal(a[2][[0, 2]], b[2][[0, 2]])
 
 
-def test_starts_that_failed_are_tried_again_once_and_do_not_count_as_whole() -> None:
-    config = AssemblyConfig(blueprint="connect", starts=StartConfig(again=1.0), task=TaskConfig(horizon=0.4))
-    env = AssemblyVectorEnv(3, config, **SMALL)
+@pytest.mark.parametrize("engine", ["mujoco", "quasistatic"])
+def test_some_episodes_go_on_where_others_were_before_they_failed_and_do_not_count_as_whole(engine: str) -> None:
+    config = AssemblyConfig(blueprint="connect", starts=StartConfig(again=1.0), task=TaskConfig(horizon=1.6))
+    env = AssemblyVectorEnv(3, config, engine=engine, **SMALL)
     env.reset(seed=0)
-    scenes, whole = [], []
-    for step in range(4):
-        _, _, _, truncated, info = env.step(np.zeros((3, 2, 7)))
-        assert truncated.all() == (step % 2 == 1), "two decisions make an episode, and nobody succeeds"
-        if truncated.all():
-            scenes.append(env.world.state().q.round(9).reshape(3, -1))
+    actions, been, whole, back = np.random.default_rng(2).uniform(-1, 1, (32, 3, 2, 7)), [], [], []
+    for action in actions:
+        _, _, terminated, truncated, info = env.step(action)
+        if (terminated | truncated).any():
             whole.append(info["whole"].tolist())
-    assert whole == [[True] * 3, [False] * 3]
-    first = env.sampler.sample(np.random.default_rng(0), 8, config.starts).q[:3].round(9).reshape(3, -1)
-    for again in scenes:
-        assert {tuple(row) for row in again} <= {tuple(row) for row in first}
+            back += [env.world.state().q[i].ravel() for i in np.flatnonzero(env.again & (env.steps == 0))]
+        been += [*env.world.state().q.reshape(3, -1)]
+    assert whole[0] == [True] * 3, "eight decisions make an episode, and nobody succeeds"
+    assert not np.any(whole[1:])
+    for q in back:
+        assert min(np.abs(q - other).max() for other in been[:24]) == 0, "a state that the first episodes went through"
+    assert len(back) >= 6
+
+
+def test_an_episode_that_goes_on_before_a_failure_is_the_same_cell_in_everything() -> None:
+    config = AssemblyConfig(
+        blueprint="connect", starts=StartConfig(again=1.0), task=TaskConfig(horizon=1.6), physics=TRAINING_PHYSICS
+    )
+    env = AssemblyVectorEnv(1, config, **SMALL)
+    env.reset(seed=3)
+    actions, seen = np.random.default_rng(2).uniform(-1, 1, (8, 1, 2, 7)), []
+    for action in actions:
+        env.step(action)
+        seen.append(env.privileged()[0])
+    assert env.again.all()
+    assert env.steps.tolist() == [0]
+    assert min(np.abs(env.privileged()[0] - before).max() for before in seen[:-1]) < 1e-6, "delay, lag and target too"
 
 
 def test_a_snapshot_of_the_environment_continues_exactly() -> None:
