@@ -353,7 +353,7 @@ class ArmNode(LifecycleNode):
                 with self._send_lock:
                     if tick % 10 == 0 and self._hold is not None:
                         self._keep()
-                if tick % 10 == 0 and (n := self.count_publishers(self._command_topic)) > 1:
+                if (n := self.count_publishers(self._command_topic)) > 1:
                     self.driver.stop(f"{n} nodes send commands. To do: end all but one, then clear")
             tick += 1
             if tick % 100 == 0:

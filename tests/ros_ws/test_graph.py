@@ -67,6 +67,7 @@ class Graph:
         self.guard, self.policy = GuardNode(), PolicyNode()
         self.nodes: list[Any] = [self.world, self.left, self.right, self.guard, self.policy]
         self.probe = rclpy.create_node("probe")
+        self.began = 0.0  # when the fault of a test did [s]
         self.said: list[tuple[float, str]] = []  # what came on /stop, and when
         self.probe.create_subscription(String, "/stop", lambda m: self.said.append((time.monotonic(), m.data)), 10)
         self.nodes.append(self.probe)
@@ -198,6 +199,13 @@ def _command(arm: str) -> Callable[[Graph], Any]:
 
 def _second_policy(g: Graph) -> Any:
     second = g.add(PolicyNode())
+    create = second.create_publisher
+
+    def create_publisher(*args: Any, **kwargs: Any) -> Any:
+        g.began = time.monotonic()  # once it can send commands, not while it loads its policy
+        return create(*args, **kwargs)
+
+    second.create_publisher = create_publisher
     second.trigger_configure()
     return second
 
@@ -211,7 +219,11 @@ def _call_stop(g: Graph) -> Any:
 
 
 def _answer_nan(g: Graph) -> Any:
-    g.policy.decider.policy.act = lambda _: np.full((1, 2, 7), np.nan)
+    def act(_: np.ndarray) -> np.ndarray:
+        g.began = time.monotonic()  # of the decision, not of this test's change to the policy
+        return np.full((1, 2, 7), np.nan)
+
+    g.policy.decider.policy.act = act
 
 
 @pytest.mark.parametrize(
@@ -238,11 +250,11 @@ def test_any_fault_stops_both_arms(
     g = graph(make_policy(rest=2.0, horizon=60.0))
     operator = g.operate()
     wait_until(g.moving)
-    since = time.monotonic()
+    g.began = time.monotonic()
     kept = fault(g)  # noqa: F841  keeps a publisher alive
     wait_until(g.held)
     faults = [node.driver.snapshot().fault for node in (g.left, g.right)]
-    note_fault(name, where, next((f for f in faults if message in f), ""), g.held_after(since))
+    note_fault(name, where, next((f for f in faults if message in f), ""), g.held_after(g.began))
     assert any(message in each for each in faults)
     wait_until(lambda: operator.exit_code is not None)
     assert operator.exit_code == FAULT
