@@ -106,6 +106,15 @@ class Pair:
                     return
             time.sleep(0.08)
 
+    def held_after_noticing(self, arm: str) -> float:
+        """Emulated time from when an arm's driver gives up until the set points of both arms stand still [s]."""
+        wait_until(lambda: self.drivers[arm].snapshot().phase in (Phase.STOPPING, Phase.STOPPED), every=0.001)
+        since = {each: self.controller(each).ticks for each in self.drivers}
+        wait_until(lambda: all(driver.snapshot().phase is Phase.STOPPED for driver in self.drivers.values()))
+        ticks = {each: tick + 50 for each, tick in since.items()}
+        wait_until(lambda: all(self.controller(each).ticks >= tick for each, tick in ticks.items()))
+        return max(self.rest_time(each, tick) for each, tick in since.items())
+
     def rest_time(self, arm: str, since: int) -> float:
         """Emulated time from tick `since` until the set point of an arm stood still for good [s]."""
         trace = list(self.controller(arm).trace)
@@ -113,11 +122,11 @@ class Pair:
         return (max(moved) - since) * SERVO_TICK if moved else 0.0
 
 
-def wait_until(condition, timeout: float = 30.0) -> None:  # type: ignore[no-untyped-def]
+def wait_until(condition, timeout: float = 30.0, every: float = 0.005) -> None:  # type: ignore[no-untyped-def]
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
+        time.sleep(every)
 
 
 @pytest.fixture(scope="session")

@@ -77,11 +77,11 @@ def test_cut_link_stops_the_other_arm_and_reconnecting_is_the_operators_act(
     pair.swing()
     pair.servers[arm].cut()
     pair.retune(arm, link_timeout=0.5)
-    wait_until(lambda: both_stopped(pair))
+    held = pair.held_after_noticing(arm)
     assert nothing_moves(pair)
     fault = pair.drivers[OTHER[arm]].snapshot().fault
     assert f"{arm} arm: SDK code 3: the controller does not answer" in fault
-    note_fault("link cut", f"{arm} arm", fault)
+    note_fault("link cut", f"{arm} arm", fault, held)
     with pytest.raises(ArmError, match="no xArm controller answers"):
         pair.drivers[arm].connect()
     pair.servers[arm].cut(False)
@@ -93,11 +93,11 @@ def test_cut_link_stops_the_other_arm_and_reconnecting_is_the_operators_act(
 def test_controller_that_is_switched_off_is_named(pair: Pair, note_fault: NoteFault, arm: str) -> None:
     pair.swing()
     pair.servers[arm].drop_clients()
-    wait_until(lambda: both_stopped(pair))
+    held = pair.held_after_noticing(arm)
     fault = pair.drivers[arm].snapshot().fault
     assert "connection" in fault or "does not answer" in fault
     assert nothing_moves(pair)
-    note_fault("controller switched off", f"{arm} arm", fault)
+    note_fault("controller switched off", f"{arm} arm", fault, held)
 
 
 def test_stall_of_190_ms_is_ridden_out_without_a_jump(pair: Pair) -> None:
@@ -165,10 +165,10 @@ def test_driver_stops_when_the_gripper_bus_dies(pair: Pair, note_fault: NoteFaul
     pair.swing()
     pair.servers[arm].run(lambda c: setattr(c.gripper, "unplugged", True))
     pair.drivers[arm].send(pair.drivers[arm].snapshot().sent, opening=0.03)
-    wait_until(lambda: both_stopped(pair))
+    held = pair.held_after_noticing(arm)
     fault = pair.drivers[arm].snapshot().fault
     assert "C19" in fault
-    note_fault("gripper unplugged", f"{arm} arm", fault)
+    note_fault("gripper unplugged", f"{arm} arm", fault, held)
 
 
 def test_closing_a_connection_ends_although_a_thread_of_the_sdk_waits_for_ever(pair: Pair) -> None:

@@ -353,10 +353,13 @@ def test_a_silent_guard_stops_the_arms(graph: Callable[..., Graph], make_policy:
     wait_until(g.moving)
     g.executor.remove_node(g.guard)
     g.left.guard_timeout = g.right.guard_timeout = 1.0
+    noticed = (Phase.STOPPING, Phase.STOPPED)
+    wait_until(lambda: any(node.driver.snapshot().phase in noticed for node in (g.left, g.right)))
+    since = time.monotonic()
     wait_until(g.held)
     fault = g.left.driver.snapshot().fault
     assert "the guard has been silent" in fault
-    note_fault("the guard is silent", "guard", fault)
+    note_fault("the guard is silent", "guard", fault, g.held_after(since))
 
 
 def test_an_arm_does_not_start_without_a_guard(graph: Callable[..., Graph], policy: Path) -> None:
