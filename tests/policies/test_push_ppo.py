@@ -15,7 +15,6 @@ from horseshoe.errors import HorseshoeError
 from horseshoe.policies import push_ppo
 from horseshoe.policies.distill import make_env, pack
 from horseshoe.policies.evaluate_push import evaluate
-from horseshoe.policies.export import export
 from horseshoe.policies.push_ppo import PushPPOConfig, PushVecEnv
 from horseshoe.policies.runtime import TokenPolicy
 
@@ -59,12 +58,14 @@ def test_an_episode_that_ends_tells_what_was_seen_last() -> None:
 
 
 def test_it_is_exported_in_the_form_of_the_distilled_policy_and_pushes(run: Path, tmp_path: Path) -> None:
-    assert export(run, tmp_path) < 1e-5
+    result = CliRunner().invoke(cli.main, ["export", str(run), str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "Trained by PPO" in (tmp_path / "card.md").read_text()
+    assert (tmp_path / "curve.png").exists()
     policy = TokenPolicy(tmp_path)
     assert policy.contract.training["decisions"] == 240
     assert len(json.loads((tmp_path / "curve.json").read_text())) == 1
-    result = evaluate(policy, episodes=1, robots=4, goals="near")
-    assert len(result.outcomes) == 1
+    assert len(evaluate(policy, episodes=1, robots=4, goals="near").outcomes) == 1
 
 
 def test_a_training_goes_on_where_it_ended_and_not_with_other_settings(run: Path) -> None:
