@@ -14,6 +14,8 @@ BASELINES = ("open-loop", "replanning", "feedback", "geometric")
 REPLAN = 25  # decisions
 CLOSE = 0.19  # distance from the nearest point of the object at which a robot pushes, in lengths of `horseshoe.tokens`
 ASIDE = 0.30  # at which it walks
+# Plans made once; the planner knows nothing of disturbances, so a scene gets the same one under all of them.
+_PLANS: dict[tuple[str, int, float], Array] = {}
 
 
 def make(name: str, env: Any) -> Controller:
@@ -40,11 +42,17 @@ class _Planned:
         for k, decision in enumerate(taken):
             at = decision - self._begun[k]
             if decision == 0 or self._every is not None and at >= min(self._every, len(self._plans[k])):
-                self._plans[k] = self._env.plan(k, {} if self._every is None else None)
+                self._plans[k] = self._once(k) if self._every is None else self._env.plan(k)
                 self._begun[k], at = decision, 0
             if at < len(self._plans[k]):
                 velocities[k] = self._plans[k][at]
         return np.asarray(self._env.to_own_frames(velocities))
+
+    def _once(self, k: int) -> Array:
+        key = (self._env.scenes[k].name, self._env.robots, self._env.config.dt)
+        if key not in _PLANS:
+            _PLANS[key] = self._env.plan(k, {})
+        return _PLANS[key]
 
 
 def geometric(tokens: Tokens) -> Array:
