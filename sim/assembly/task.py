@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from horseshoe.hardware import capsules
 from horseshoe.hardware.homing import HOME
 from horseshoe.sim.assembly import magnets
-from horseshoe.sim.assembly.detour import shortest_way
 from horseshoe.sim.assembly.perception import true_scene
-from horseshoe.sim.assembly.scene import GRASP_HEIGHT, Assignment, Scene, SceneObserver
+from horseshoe.sim.assembly.scene import GRASP_HEIGHT, Assignment, SceneObserver
 from horseshoe.sim.assembly.world import WorldState
 
 Array = NDArray[np.float64]
@@ -155,8 +154,10 @@ class Task:
         error, turn = np.linalg.norm(goal, axis=-1), magnets.rotation_angle(off)
         # A block turns before it comes to its socket: the socket's block would be in its way there. Linear in distance
         # and angle: a long way pays for every centimetre, or the noise of the rest drowns it.
+        socket = bp.pairs[pair, 1]
+        outward = (scene.rotation[rows, bp.magnet_block[socket]] @ bp.magnet_axis[socket][..., None])[..., 0]
         stand_off = STAND_OFF * np.clip((turn - 0.2) / 1.2, 0, 1)
-        left = self._way(scene, pair, stand_off)
+        left = np.linalg.norm(goal + stand_off[..., None] * outward, axis=-1)
         near = 0.5 * np.clip(1 - left / 0.6, 0, 1) + 0.5 * (1 - turn / np.pi)
         latched = self._latches.latched
         by_connection = bp.pairs[:, 0][None] == np.arange(len(bp.connections))[:, None]
@@ -215,23 +216,6 @@ class Task:
         astray = (free & (lost | (goal_away > ASTRAY))).any(1)
         toppled = np.asarray((height_of < TOPPLED).any(1))
         return terms, self._outcomes(state, whole, diverged, late, serves & ~connected, astray, toppled)
-
-    def _way(self, scene: Scene, pair: NDArray[np.intp], stand_off: Array) -> Array:
-        """How far the blocks of pairs (n, R) still have to go to a place in front of their sockets [m], (n, R).
-
-        Around the socket's block, or above it: a block that is pressed against its back comes no nearer.
-        """
-        bp, rows = self._observer.blueprint, np.arange(len(pair))[:, None]
-        socket, first, second = bp.pairs[pair, 1], *(bp.magnet_block[bp.pairs[pair, k]] for k in (1, 2))
-        sizes = np.array([b.size for b in bp.blocks]) / 2
-        across = sizes[first][..., :2] + sizes[second][..., :2].min(-1, keepdims=True)
-        off = scene.position[rows, second] - scene.position[rows, first]
-        here = (np.swapaxes(scene.rotation[rows, first], -1, -2) @ off[..., None])[..., 0]
-        there = bp.goal_position[pair] + stand_off[..., None] * bp.magnet_axis[socket]
-        along = shortest_way(here[..., :2], there[..., :2], across)
-        above = here[..., 2] > sizes[first][..., 2] + sizes[second][..., 2]
-        along = np.where(above, np.linalg.norm(here - there, axis=-1), np.hypot(along, here[..., 2] - there[..., 2]))
-        return np.asarray(along)
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Everything `restore` needs to go on exactly from here."""

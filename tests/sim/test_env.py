@@ -188,21 +188,6 @@ def test_an_arm_that_has_connected_gains_by_making_room() -> None:
     assert terms_of(env, q=home)["retreat"][0] > terms_of(env, q=home + 0.5)["retreat"][0] > 0.4
 
 
-def test_a_block_behind_its_socket_gains_by_going_around_and_not_by_pressing_on() -> None:
-    env = quiet(3)
-    place(env, 0.05)
-    state = env.world.state()
-    goal = env.observer.goal_errors(env.perception.perceive(env.path.target), env.assignment.pair)[0][0, 0]
-    there = state.position[0, 1] + goal
-    out = there - state.position[0, 0]  # the socket is in the middle of its face
-    back, sideways = state.position[0, 0] - out, 0.06 * np.array([-out[1], out[0], 0.0]) / np.linalg.norm(out)
-    over = np.array([0.0, 0.0, 0.05])
-    state.position[:, 1] = back, back + sideways, back + over
-    pressed, beside, above = terms_of(env, position=state.position)["place"]
-    assert beside > pressed
-    assert above > pressed
-
-
 def test_what_is_about_to_be_lost_costs_the_more_the_nearer_it_comes() -> None:
     env = quiet(4)
     place(env, 0.05)
