@@ -64,7 +64,7 @@ class Contract:
 
 # What only training has: easier starts, and rest and contact judged otherwise.
 _AIDS = {
-    "starts": ("above", "holding", "joining", "joined", "lying", "assisted", "assisted_horizon", "again"),
+    "starts": ("above", "holding", "joining", "joined", "assisted", "assisted_horizon", "again"),
     "task": ("rest_scale", "max_contact"),
 }
 

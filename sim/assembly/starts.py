@@ -32,10 +32,9 @@ class StartConfig:
         yaw: half-range of the socket block's yaw [rad].
         spread: half-angle of the fan in front of an arm that blocks lie in [rad].
         block_yaw: half-range of the other blocks' yaw from the joined orientation [rad].
-        above, holding, joining, joined, lying: probability that an arm starts above its block, holding it, holding it
-            near its place, about it in its place, or anywhere while the block lies near its place (curriculum; all zero
-            is the whole task).
-        assisted: probability that an episode is drawn with the five probabilities above at all.
+        above, holding, joining, joined: probability that an arm starts above its block, holding it, holding it near its
+            place, or about it in its place (curriculum; all zero is the whole task).
+        assisted: probability that an episode is drawn with the four probabilities above at all.
         assisted_horizon: length of such an episode [s]; short, so that easy states make up much of the experience.
         again: probability that an episode of the whole task goes on a few seconds before another one failed lately
             (curriculum).
@@ -50,7 +49,6 @@ class StartConfig:
     holding: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     joining: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     joined: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
-    lying: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     assisted: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     assisted_horizon: float = field(default=4.0, metadata={"range": (0.2, 120.0)})
     again: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
@@ -158,7 +156,7 @@ class StartSampler:
         for r in range(arms):
             serves = assisted & (assignment.pair[:, r] >= 0)
             end = 0.0
-            for how in ("above", "holding", "joining", "joined", "lying"):
+            for how in ("above", "holding", "joining", "joined"):
                 start, end = end, end + getattr(config, how)
                 mask = serves & (start <= kind[:, r]) & (kind[:, r] < end)
                 self._help(rng, mask, how, r, q, opening, command, position, quaternion, assignment)
@@ -244,23 +242,19 @@ class StartSampler:
         pair = assignment.pair[index, r]
         block = bp.magnet_block[bp.pairs[pair, 2]]
         centre, turn = position[index, block].copy(), quaternion[index, block].copy()
-        if how in ("joining", "joined", "lying"):
+        if how in ("joining", "joined"):
             socket = bp.magnet_block[bp.pairs[pair, 1]]
             base = matrices(quaternion[index, socket])
             outward = bp.magnet_axis[bp.pairs[pair, 1]]
-            loose = how != "joined"
-            gap = {"joining": (0.02, 0.08), "joined": (0.0025, 0.004), "lying": (0.004, 0.05)}[how]
+            gap = (0.02, 0.08) if how == "joining" else (0.0025, 0.004)
             away = bp.goal_position[pair] + outward * rng.uniform(*gap, (len(index), 1))
-            sideways = rng.uniform(-0.03, 0.03, (len(index), 3)) * [1, 1, 0] * loose
+            sideways = rng.uniform(-0.03, 0.03, (len(index), 3)) * [1, 1, 0] * (how == "joining")
             centre = position[index, socket] + (base @ (away + sideways)[..., None])[..., 0]
             joined = Rotation.from_matrix(base @ bp.goal_rotation[pair])
             # Half of them nearly straight, half of them anyhow: a turned block beside its socket has to go back first.
             most = np.where(rng.random((len(index), 1)) < 0.5, 0.4, np.pi / 2)
-            wobble = Rotation.from_euler("z", rng.uniform(-most, most) * loose)
+            wobble = Rotation.from_euler("z", rng.uniform(-most, most) * (how == "joining"))
             turn = (wobble * joined).as_quat(scalar_first=True)
-        if how == "lying":
-            position[index, block], quaternion[index, block] = centre, turn
-            return
         if how in ("holding", "joining"):
             centre[:, 2] += np.where(rng.random(len(index)) < 0.5, 0.0, rng.uniform(0.0, 0.1, len(index)))
         base_pose = np.linalg.inv(self.cell.base_poses[r])

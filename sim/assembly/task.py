@@ -23,8 +23,6 @@ REST_TURN = 0.3  # [rad/s]
 REST_TIME = 0.5  # [s]
 ASTRAY = 0.76  # from the base of its arm: no hand gets to a block that lies there, or to a place for it [m]
 TOO_NEAR = 0.2  # likewise, for blocks [m]
-SAFE = (0.3, 0.64)  # distances between which neither is about to happen [m]
-UPRIGHT = 0.97  # height of a block's z axis that lies flat
 TOPPLED = 0.3  # height of the z axis of a base with its sockets up or down, or of a leg that stands on end
 HOVER = 0.1  # how far above its block a hand belongs that is turned by 90 degrees from it; 7 cm if beside it [m]
 STAND_OFF = 0.08  # how far in front of its socket a block belongs that is turned by 80 degrees from its place [m]
@@ -58,7 +56,6 @@ class RewardScales:
     push: float = -6.0
     shove: float = -12.0
     speed: float = -0.1
-    risk: float = -10.0
 
 
 @dataclass(frozen=True)
@@ -172,15 +169,6 @@ class Task:
         base = scene.rotation[:, 0]
         height = state.position[:, 0, 2] - observer.cell.table.height - bp.blocks[0].size[2] / 2
         lifted = (np.maximum(height - 0.003, 0.0) + 0.1 * np.hypot(base[:, 0, 2], base[:, 1, 2])) / 0.04
-        # Few episodes end because a block tips over or leaves the reach of its arm, many come close to it: what all of
-        # them lose on the way there is a better teacher than what the few lose in the end.
-        away = np.linalg.norm((centre - observer.base_positions)[..., :2], axis=-1)
-        goal_away = np.linalg.norm((centre + goal - observer.base_positions)[..., :2], axis=-1)
-        near_by, far_off = (SAFE[0] - away) / (SAFE[0] - TOO_NEAR), (away - SAFE[1]) / (ASTRAY - SAFE[1])
-        height_of = np.abs(scene.rotation[:, :, 2, 2])
-        tilt = np.clip((UPRIGHT - height_of) / (UPRIGHT - TOPPLED), 0, 1)
-        own = np.maximum(np.clip(np.maximum(near_by, far_off), 0, 1) * (free & ~self.held), tilt[rows, block] * serves)
-        stretch = (np.clip((goal_away - SAFE[1]) / (ASTRAY - SAFE[1]), 0, 1) * free).max(1)
         terms = {
             # Two scales: the first pulls from across the table, the second at the block.
             "reach": (0.6 * (1 - np.tanh(2 * way)) + 0.4 * np.exp(-way / 0.05)) * free,
@@ -210,11 +198,12 @@ class Task:
             "shove": np.minimum(np.linalg.norm(state.velocity[rows, block, :2], axis=-1) / 0.1, 1.0)
             * (free & ~self.held),
             "speed": (np.abs(state.qd) > 1.5).any(-1) * 1.0,
-            "risk": own + np.maximum(stretch, tilt[:, 0])[:, None],
         }
+        away = np.linalg.norm((centre - observer.base_positions)[..., :2], axis=-1)
+        goal_away = np.linalg.norm((centre + goal - observer.base_positions)[..., :2], axis=-1)
         lost = ~self.held & ((away > ASTRAY) | (away < TOO_NEAR))
         astray = (free & (lost | (goal_away > ASTRAY))).any(1)
-        toppled = np.asarray((height_of < TOPPLED).any(1))
+        toppled = np.asarray((np.abs(scene.rotation[:, :, 2, 2]) < TOPPLED).any(1))
         return terms, self._outcomes(state, whole, diverged, late, serves & ~connected, astray, toppled)
 
     def snapshot(self) -> dict[str, NDArray[Any]]:

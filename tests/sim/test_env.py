@@ -188,21 +188,6 @@ def test_an_arm_that_has_connected_gains_by_making_room() -> None:
     assert terms_of(env, q=home)["retreat"][0] > terms_of(env, q=home + 0.5)["retreat"][0] > 0.4
 
 
-def test_what_is_about_to_be_lost_costs_the_more_the_nearer_it_comes() -> None:
-    env = quiet(4)
-    place(env, 0.05)
-    env.assignment.pair[:, 0] = env.assignment.pair.max(1)
-    state = env.world.state()
-    away = np.array([0.45, 0.27, 0.22, 0.45])
-    state.position[:, 1] = [*env.observer.base_positions[0, :2], 0.02] + away[:, None] * [1.0, 0.0, 0.0]
-    lean = np.radians([0.0, 0.0, 0.0, 40.0])
-    state.quaternion[:, 1] = np.stack([np.cos(lean / 2), np.sin(lean / 2), 0 * lean, 0 * lean], axis=-1)
-    fine, near, nearer, leaning = terms_of(env, position=state.position, quaternion=state.quaternion)["risk"]
-    assert nearer > near > fine
-    assert leaning > fine
-    assert fine == 0.0
-
-
 def test_success_is_a_joined_structure_at_rest_for_half_a_second() -> None:
     env = quiet(2)
     place(env, [0.0, 0.05])
