@@ -51,7 +51,7 @@ def plot(cells: dict[str, dict[str, Any]], columns: list[str], path: Path) -> No
     """Success of every row, one mark per column."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 0.4 * len(cells) + 1.2), layout="constrained")
+    figure = Figure(figsize=(8, 0.55 * len(cells) + 1.2), layout="constrained")
     axes = figure.subplots()
     for k, column in enumerate(columns):
         for at, results in enumerate(cells.values()):
@@ -62,7 +62,7 @@ def plot(cells: dict[str, dict[str, Any]], columns: list[str], path: Path) -> No
                 axes.plot(100 * s["success_rate"], y, "o", color=f"C{k}", ms=4, label=label)
     axes.set(yticks=[-k for k in range(len(cells))], yticklabels=list(cells), xlim=(-2, 102), xlabel="success [%]")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(columns), frameon=False)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
     figure.savefig(path, dpi=120)
 
 
