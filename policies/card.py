@@ -44,24 +44,23 @@ def _push_row(result: dict[str, Any]) -> str:
 
 def _write_push_card(folder: Path, contract: contracts.Contract, curve: list[dict[str, float]]) -> None:
     training, seen, last = contract.training, contract.environment, curve[-1]
-    distilled = "dagger" in training
     minutes, seed = f"{last['seconds'] / 60:.0f} min on one core", training["seed"]
-    if distilled:
+    if "dagger" in training:
         how = """Distilled: cloning of rollouts of its teachers, then rounds in which the policy drives and they say what
 they would do (DAgger). The teacher is the law of feedback (`sim/push/steer.py`), where the object must bend the planner."""
         rounds = f"{training['dagger']} rounds of {training['episodes']} episodes per number of robots"
         setting = f"| rounds with the teachers | {rounds if training['dagger'] else 'none'} |"
         learning = f"""{last["step"]:.0f} gradient steps of {training["batch"]} decisions of a whole scene, from {last["decisions"]:.0f} decisions of single robots, in {minutes}
 (seed {seed}). Mean error of the velocity on rollouts not learnt from: {last["error"]:.3f} of the top speed."""
-        drawn = {"loss": "loss of a batch", "error": "error on rollouts not learnt from"}
-        ylabel = "velocity over top speed"
+        drawn = {"loss": ("loss of a batch", "0.7"), "error": ("error on rollouts not learnt from", "C0")}
+        axis = {"xlabel": "gradient steps", "ylabel": "velocity over top speed"}
     else:
         how = "Trained by PPO (SB3) from nothing, no teacher."
         setting = f"| discount, rollout | {training['gamma']:g}, {training['n_steps']} decisions |"
         learning = (
             f"{last['step']:.0f} decisions in {minutes} (seed {seed}); exploring policy: {last['success']:.0%} success."
         )
-        drawn, ylabel = {"success": "exploring policy"}, "success"
+        drawn, axis = {"success": ("exploring policy", "C0")}, {"xlabel": "decisions", "ylabel": "success"}
     text = f"""# Policy `{folder.name}`
 
 Task: `{contract.env}`. Any number of robots share the weights; each runs the policy for itself. {how}
@@ -95,9 +94,9 @@ Goals kept for evaluation, 95 % Wilson intervals; a success is an incremental Io
 
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
-    for (name, label), colour in zip(drawn.items(), ("0.7", "C0"), strict=False):
+    for name, (label, colour) in drawn.items():
         axes.plot([p["step"] for p in curve], [p[name] for p in curve], color=colour, label=label)
-    axes.set(xlabel="gradient steps" if distilled else "decisions", ylabel=ylabel, ylim=(0, None))
+    axes.set(**axis, ylim=(0, None))
     axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(folder / "curve.png", dpi=100)

@@ -30,6 +30,8 @@ OUTCOMES = (
     "running", "success", "diverged", "flew_off", "out_of_reach", "toppled", "collision", "no_grasp", "dropped",
     "misaligned", "time_out",
 )  # fmt: skip
+# What nothing can mend, as indices.
+LOST = [OUTCOMES.index(name) for name in ("diverged", "flew_off", "out_of_reach", "toppled", "collision")]
 
 
 @dataclass(frozen=True)

@@ -106,14 +106,10 @@ class Pair:
                     return
             time.sleep(0.08)
 
-    def held_after_noticing(self, arm: str) -> float:
-        """Emulated time from when an arm's driver gives up until the set points of both arms stand still [s]."""
+    def noticed(self, arm: str) -> dict[str, int]:
+        """Wait until an arm's driver gives up; the ticks of both controllers then."""
         wait_until(lambda: self.drivers[arm].snapshot().phase in (Phase.STOPPING, Phase.STOPPED), every=0.001)
-        since = {each: self.controller(each).ticks for each in self.drivers}
-        wait_until(lambda: all(driver.snapshot().phase is Phase.STOPPED for driver in self.drivers.values()))
-        ticks = {each: tick + 50 for each, tick in since.items()}
-        wait_until(lambda: all(self.controller(each).ticks >= tick for each, tick in ticks.items()))
-        return max(self.rest_time(each, tick) for each, tick in since.items())
+        return {each: self.controller(each).ticks for each in self.drivers}
 
     def rest_time(self, arm: str, since: int) -> float:
         """Emulated time from tick `since` until the set point of an arm stood still for good [s]."""

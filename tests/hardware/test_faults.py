@@ -24,6 +24,11 @@ def both_stopped(pair: Pair) -> bool:
     return all(driver.snapshot().phase is Phase.STOPPED for driver in pair.drivers.values())
 
 
+def longest_rest_time(pair: Pair, since: dict[str, int]) -> float:
+    """Emulated time from these ticks until the set points of both arms stood still for good [s]."""
+    return max(pair.rest_time(each, since[each]) for each in ARMS)
+
+
 def nothing_moves(pair: Pair) -> bool:
     """Watch both arms for 200 ms of emulated time, after 100 ms for what was under way."""
     held: list[list[np.ndarray]] = []
@@ -49,7 +54,7 @@ def test_fault_on_one_arm_holds_both_until_an_operator_clears_it(
     assert pair.rest_time(arm, since[arm]) <= HOLD_WITHIN
     assert pair.rest_time(OTHER[arm], since[OTHER[arm]]) <= HOLD_WITHIN + paused
     assert nothing_moves(pair)
-    held = max(pair.rest_time(each, since[each]) for each in ARMS)
+    held = longest_rest_time(pair, since)
     note_fault(f"controller error C{code}", f"{arm} arm", pair.drivers[OTHER[arm]].snapshot().fault, held)
     happened, action = CONTROLLER_ERRORS[code]
     for each in ARMS:
@@ -77,11 +82,12 @@ def test_cut_link_stops_the_other_arm_and_reconnecting_is_the_operators_act(
     pair.swing()
     pair.servers[arm].cut()
     pair.retune(arm, link_timeout=0.5)
-    held = pair.held_after_noticing(arm)
+    since = pair.noticed(arm)
+    wait_until(lambda: both_stopped(pair))
     assert nothing_moves(pair)
     fault = pair.drivers[OTHER[arm]].snapshot().fault
     assert f"{arm} arm: SDK code 3: the controller does not answer" in fault
-    note_fault("link cut", f"{arm} arm", fault, held)
+    note_fault("link cut", f"{arm} arm", fault, longest_rest_time(pair, since))
     with pytest.raises(ArmError, match="no xArm controller answers"):
         pair.drivers[arm].connect()
     pair.servers[arm].cut(False)
@@ -93,11 +99,12 @@ def test_cut_link_stops_the_other_arm_and_reconnecting_is_the_operators_act(
 def test_controller_that_is_switched_off_is_named(pair: Pair, note_fault: NoteFault, arm: str) -> None:
     pair.swing()
     pair.servers[arm].drop_clients()
-    held = pair.held_after_noticing(arm)
+    since = pair.noticed(arm)
+    wait_until(lambda: both_stopped(pair))
     fault = pair.drivers[arm].snapshot().fault
     assert "connection" in fault or "does not answer" in fault
     assert nothing_moves(pair)
-    note_fault("controller switched off", f"{arm} arm", fault, held)
+    note_fault("controller switched off", f"{arm} arm", fault, longest_rest_time(pair, since))
 
 
 def test_stall_of_190_ms_is_ridden_out_without_a_jump(pair: Pair) -> None:
@@ -165,10 +172,12 @@ def test_driver_stops_when_the_gripper_bus_dies(pair: Pair, note_fault: NoteFaul
     pair.swing()
     pair.servers[arm].run(lambda c: setattr(c.gripper, "unplugged", True))
     pair.drivers[arm].send(pair.drivers[arm].snapshot().sent, opening=0.03)
-    held = pair.held_after_noticing(arm)
+    since = pair.noticed(arm)
+    wait_until(lambda: both_stopped(pair))
     fault = pair.drivers[arm].snapshot().fault
+    assert nothing_moves(pair)
     assert "C19" in fault
-    note_fault("gripper unplugged", f"{arm} arm", fault, held)
+    note_fault("gripper unplugged", f"{arm} arm", fault, longest_rest_time(pair, since))
 
 
 def test_closing_a_connection_ends_although_a_thread_of_the_sdk_waits_for_ever(pair: Pair) -> None:

@@ -3,7 +3,6 @@
 What concerns processes (signals, kills, exit codes) and the SDK is in test_up.py.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +14,6 @@ import pytest
 rclpy = pytest.importorskip("rclpy")
 
 from geometry_msgs.msg import PoseArray  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.signals import SignalHandlerOptions  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
@@ -31,6 +28,7 @@ from horseshoe.ros_ws.policy_node import PolicyNode  # noqa: E402
 from horseshoe.ros_ws.recorder_node import RecorderNode  # noqa: E402
 from horseshoe.ros_ws.world_node import WorldNode  # noqa: E402
 from tests.conftest import NoteFault  # noqa: E402
+from tests.ros_ws.harness import Nodes, wait_until  # noqa: E402
 
 # A loaded machine may not run a thread for seconds. Tests of one of these times set it themselves.
 PATIENT = {
@@ -54,38 +52,19 @@ PATIENT = {
 }
 
 
-class Graph:
-    """All nodes of robot:=sim in this process, spun by one thread."""
+class Graph(Nodes):
+    """All nodes of robot:=sim."""
 
     def __init__(self, domain: int, policy: Path, **parameters: Any) -> None:
-        arguments = ["--ros-args", "-p", f"policy:={policy}"]
-        for name, value in {**PATIENT, **parameters}.items():
-            arguments += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
-        rclpy.init(args=arguments, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
+        super().__init__(domain, {"policy": policy, **PATIENT, **parameters})
         self.world = WorldNode()
         self.left, self.right = self.world.hosted
         self.guard, self.policy = GuardNode(), PolicyNode()
-        self.nodes: list[Any] = [self.world, self.left, self.right, self.guard, self.policy]
-        self.probe = rclpy.create_node("probe")
         self.began = 0.0  # when the fault of a test did [s]
         self.said: list[tuple[float, str]] = []  # what came on /stop, and when
         self.probe.create_subscription(String, "/stop", lambda m: self.said.append((time.monotonic(), m.data)), 10)
-        self.nodes.append(self.probe)
-        self.executor = SingleThreadedExecutor()
-        for node in self.nodes:
-            self.executor.add_node(node)
-        self._alive = True
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        while self._alive:
-            self.executor.spin_once(timeout_sec=0.05)
-
-    def add(self, node: Any) -> Any:
-        self.nodes.append(node)
-        self.executor.add_node(node)
-        return node
+        for node in (self.world, self.left, self.right, self.guard, self.policy):
+            self.add(node)
 
     def operate(self) -> OperatorNode:
         """Start the operator node, which brings everything up and runs the episodes."""
@@ -108,23 +87,6 @@ class Graph:
             moved = log.time[1:][np.any(np.diff(log.sent, axis=0) != 0, axis=1)]
             last = max(last, float(moved[-1]))
         return last - when
-
-    def close(self) -> None:
-        self._alive = False
-        self._thread.join()
-        for node in reversed(self.nodes):
-            if hasattr(node, "close"):
-                node.close()
-            node.destroy_node()
-        self.executor.shutdown()
-        rclpy.shutdown()
-
-
-def wait_until(condition: Callable[[], object], timeout: float = 300.0) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 @pytest.fixture

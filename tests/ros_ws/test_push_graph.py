@@ -4,9 +4,9 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,6 @@ pytest.importorskip("warp")
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from geometry_msgs.msg import Twist  # noqa: E402
 from nav_msgs.msg import Odometry as OdometryMessage  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.signals import SignalHandlerOptions  # noqa: E402
 from sensor_msgs.msg import PointCloud2  # noqa: E402
 
 from horseshoe import configuration, contract  # noqa: E402
@@ -34,9 +32,11 @@ from horseshoe.ros_ws.push_decision import Odometry, PushDecider  # noqa: E402
 from horseshoe.ros_ws.push_operator_node import PushOperatorNode  # noqa: E402
 from horseshoe.ros_ws.push_policy_node import PushPolicyNode  # noqa: E402
 from horseshoe.ros_ws.push_world_node import PushWorldNode  # noqa: E402
+from tests.ros_ws import harness  # noqa: E402
 
 PERIOD = 0.05  # [s]
 SIZES = {"self": [5], "robots": [3, 6], "object": [32, 4], "goal": [32, 2]}
+wait_until = partial(harness.wait_until, timeout=150.0)
 CENTRE = np.array([0.7, 0.6])  # of the object in tests without a world [m]
 
 
@@ -83,51 +83,17 @@ def ahead(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_policy(tmp_path_factory.mktemp("ahead"))
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 150.0) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
-
-class Graph:
-    """Some nodes in this process, spun by one thread."""
+class Graph(harness.Nodes):
+    """Some nodes, and what their probe hears."""
 
     def __init__(self, domain: int, **parameters: Any) -> None:
-        arguments = ["--ros-args"]
-        for name, value in parameters.items():
-            arguments += ["-p", f"{name}:={json.dumps(value) if isinstance(value, list | bool) else value}"]
-        rclpy.init(args=arguments, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
-        self.nodes: list[Any] = []
-        self.executor = SingleThreadedExecutor()
-        self.probe = self.add(rclpy.create_node("probe"))
-        self._alive, self._thread = True, threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        while self._alive:
-            self.executor.spin_once(timeout_sec=0.05)
-
-    def add(self, node: Any) -> Any:
-        self.nodes.append(node)
-        self.executor.add_node(node)
-        return node
+        super().__init__(domain, parameters)
 
     def listen(self, kind: Any, topic: str, quality: Any = 100) -> list[Any]:
         """All messages of a topic from now on."""
         heard: list[Any] = []
         self.probe.create_subscription(kind, topic, heard.append, quality)
         return heard
-
-    def close(self) -> None:
-        self._alive = False
-        self._thread.join()
-        for node in reversed(self.nodes):
-            if hasattr(node, "close"):
-                node.close()
-            node.destroy_node()
-        self.executor.shutdown()
-        rclpy.shutdown()
 
 
 @pytest.fixture

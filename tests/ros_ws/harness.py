@@ -1,0 +1,60 @@
+"""Real nodes in one process; import it only where rclpy is there."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+
+class Nodes:
+    """Nodes in this process, spun by one thread.
+
+    Args:
+        domain: ROS domain.
+        parameters: of all nodes.
+    """
+
+    def __init__(self, domain: int, parameters: dict[str, Any]) -> None:
+        arguments = ["--ros-args"]
+        for name, value in parameters.items():
+            arguments += ["-p", f"{name}:={json.dumps(value) if isinstance(value, list | bool) else value}"]
+        rclpy.init(args=arguments, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
+        self.nodes: list[Any] = []
+        self.executor = SingleThreadedExecutor()
+        self.probe = self.add(rclpy.create_node("probe"))
+        self._alive, self._thread = True, threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        while self._alive:
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def add(self, node: Any) -> Any:
+        """Spin one more node."""
+        self.nodes.append(node)
+        self.executor.add_node(node)
+        return node
+
+    def close(self) -> None:
+        """End all of them, the last one first."""
+        self._alive = False
+        self._thread.join()
+        for node in reversed(self.nodes):
+            if hasattr(node, "close"):
+                node.close()
+            node.destroy_node()
+        self.executor.shutdown()
+        rclpy.shutdown()
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 300.0) -> None:
+    """Wait until a condition holds; a loaded machine may not run a thread for seconds."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
