@@ -82,7 +82,15 @@ setup(
     ],
     zip_safe=False,
     # Lower bounds are those of Ubuntu 24.04, so that a ROS 2 installation keeps its own numpy.
-    install_requires=["numpy>=1.26", "scipy>=1.11", "pyyaml>=6", "click>=8.1", "tqdm>=4.66", "onnxruntime>=1.18"],
+    install_requires=[
+        "numba>=0.60",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "pyyaml>=6",
+        "click>=8.1",
+        "tqdm>=4.66",
+        "onnxruntime>=1.18",
+    ],
     extras_require=extras,
     entry_points={
         "console_scripts": ["horseshoe = horseshoe.cli:main", *(f"{n} = horseshoe.ros_ws.{n}:main" for n in nodes)]

@@ -5,10 +5,14 @@ the guard has to cover.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
+from horseshoe.compiled import compiled
 from horseshoe.hardware import xarm6
 from horseshoe.hardware.kinematics import link_poses
 from horseshoe.hardware.xarm6 import Array
+
+Index = NDArray[np.intp]
 
 # Name, link that carries it (0 is the base), both ends in the link frame [m], radius [m].
 _SHAPES = (
@@ -45,7 +49,9 @@ for _arm in (0, 1):
 _NOTICED = _NOTICED.reshape(2 * len(NAMES), -1)
 _PAIRS = np.argwhere(_NOTICED > 0)
 _BALL = np.tile(np.linalg.norm(_OPEN_ENDS[:, 1] - _OPEN_ENDS[:, 0], axis=-1) / 2 + RADII, 2)  # radius around a part
-_NEAR = (_NOTICED[tuple(_PAIRS.T)] + _BALL[_PAIRS].sum(1)) ** 2  # squared distance of the balls' centres
+_WITHIN = _NOTICED[tuple(_PAIRS.T)]  # likewise, pair by pair [m]
+_NEAR = (_WITHIN + _BALL[_PAIRS].sum(1)) ** 2  # squared distance of the balls' centres
+_PARTS_LINK, _PARTS_RADIUS = np.tile(_LINK, 2), np.tile(RADII, 2)
 
 
 def arm_capsules(q: Array, opening: float, base: Array | None = None) -> Array:
@@ -118,39 +124,84 @@ def gaps_and_gradients(q: Array, bases: Array) -> tuple[Array, Array]:
     """
     gap, gradient = np.full((len(q), NEAREST), np.inf), np.zeros((len(q), NEAREST, *q.shape[1:]))
     carriers = np.empty((len(q), 2, 1 + xarm6.N_JOINTS, 4, 4))
-    carriers[:, :, 0], carriers[:, :, 1:] = bases, bases[:, None] @ xarm6.link_frames(q)
-    carrier = carriers[:, :, _LINK]  # (n, 2, parts, 4, 4)
-    ends = (carrier[..., :3, :3] @ _OPEN_ENDS.swapaxes(1, 2) + carrier[..., :3, 3:]).swapaxes(-1, -2)
-    ends = ends.reshape(len(q), -1, 2, 3)
-    middle = 0.5 * (ends[:, :, 0] + ends[:, :, 1])
-    square = np.einsum("nij,nij->ni", middle, middle)
-    between = square[:, :, None] + square[:, None] - 2 * middle @ middle.transpose(0, 2, 1)
-    row, which = np.nonzero(between[:, _PAIRS[:, 0], _PAIRS[:, 1]] < _NEAR)
-    pair = _PAIRS[which]
-    both = ends[row[:, None], pair]  # (m, 2, 2, 3)
-    start, way = both[:, :, 0], both[:, :, 1] - both[:, :, 0]
-    along = np.stack(_nearest(start[:, 0] - start[:, 1], way[:, 0], way[:, 1]), axis=1)
-    points = start + along[..., None] * way
-    apart = np.linalg.norm(points[:, 0] - points[:, 1], axis=-1)
-    arm, part = np.divmod(pair, len(NAMES))
-    free = apart - RADII[part].sum(1)
-    near = np.flatnonzero(free < _NOTICED[tuple(pair.T)])
-    if not near.size:
-        return gap, gradient
-    near = near[np.lexsort((free[near], row[near]))]  # row by row, nearest first
-    rank = np.arange(len(near)) - np.searchsorted(row[near], row[near])
-    near, rank = near[rank < NEAREST], rank[rank < NEAREST]
-    row, arm, part, points = row[near], arm[near], part[near], points[near]
-    gap[row, rank] = free[near]
-    away = (points[:, 0] - points[:, 1]) / np.maximum(apart[near], 1e-6)[:, None]
-    # Joint j turns about the z axis of link j, and moves what link j or a later one carries.
-    joint = carriers[row[:, None], arm, 1:]  # (k, 2, joints, 4, 4)
-    moves = np.cross(joint[..., :3, 2], points[:, :, None] - joint[..., :3, 3])
-    carried = _LINK[part][..., None] > np.arange(xarm6.N_JOINTS)
-    slopes = (moves @ away[:, None, :, None])[..., 0] * carried
-    for side, sign in ((0, 1.0), (1, -1.0)):
-        gradient[row, rank, arm[:, side]] += sign * slopes[:, side]
+    carriers[:, :, 0], carriers[:, :, 1:] = bases, xarm6.link_frames(q, bases)
+    parts = _PARTS_LINK, _OPEN_ENDS, _PARTS_RADIUS
+    _measure(carriers, *parts, _PAIRS, _WITHIN, _NEAR, gap, gradient)
     return gap, gradient
+
+
+@compiled
+def _measure(
+    carriers: Array, links: Index, ends: Array, radii: Array, pairs: Index, within: Array, near: Array,
+    gap: Array, gradient: Array,
+) -> None:  # fmt: skip
+    """Fill in what `gaps_and_gradients` returns.
+
+    Args:
+        carriers: poses of base and links of both arms, (n, 2, 7, 4, 4).
+        links: carrier of each part of both arms, (20,).
+        ends: of an arm's parts in the frames of their carriers, (10, 2, 3).
+        radii: of the parts of both arms, (20,).
+        pairs: parts that can meet, (m, 2).
+        within: how near they must come to count, (m,).
+        near: squared distance of their middles beyond which they are further away than that, (m,).
+        gap: (n, NEAREST), infinite at first.
+        gradient: (n, NEAREST, 2, 6), zero at first.
+    """
+    n_parts, keep = len(ends), gap.shape[1]
+    start, way, middle = np.empty((2 * n_parts, 3)), np.empty((2 * n_parts, 3)), np.empty((2 * n_parts, 3))
+    which, along = np.empty(keep, dtype=np.intp), np.empty((keep, 2))
+    point, away = np.empty((2, 3)), np.empty(3)
+    for i in range(len(carriers)):
+        for part in range(2 * n_parts):
+            pose, own = carriers[i, part // n_parts, links[part]], ends[part % n_parts]
+            for k in range(3):
+                a = pose[k, 0] * own[0, 0] + pose[k, 1] * own[0, 1] + pose[k, 2] * own[0, 2] + pose[k, 3]
+                b = pose[k, 0] * own[1, 0] + pose[k, 1] * own[1, 1] + pose[k, 2] * own[1, 2] + pose[k, 3]
+                start[part, k], way[part, k], middle[part, k] = a, b - a, 0.5 * (a + b)
+        found = 0
+        for p in range(len(pairs)):
+            one, two = pairs[p, 0], pairs[p, 1]
+            x, y, z = middle[one, 0] - middle[two, 0], middle[one, 1] - middle[two, 1], middle[one, 2] - middle[two, 2]
+            if x * x + y * y + z * z >= near[p]:
+                continue
+            a = b = c = e = f = 0.0
+            for k in range(3):
+                u, v, w = way[one, k], way[two, k], start[one, k] - start[two, k]
+                a, b, c, e, f = a + u * u, b + u * v, c + u * w, e + v * v, f + v * w
+            s = min(max((b * f - c * e) / max(a * e - b * b, 1e-12), 0.0), 1.0)
+            t = min(max((b * s + f) / e, 0.0), 1.0)
+            s = min(max((b * t - c) / a, 0.0), 1.0)
+            square = 0.0
+            for k in range(3):
+                square += (start[one, k] - start[two, k] + s * way[one, k] - t * way[two, k]) ** 2
+            free = np.sqrt(square) - radii[one] - radii[two]
+            if free >= within[p] or (found == keep and free >= gap[i, keep - 1]):
+                continue
+            found = min(found + 1, keep)
+            place = found - 1
+            while place and free < gap[i, place - 1]:  # nearest first
+                gap[i, place], which[place] = gap[i, place - 1], which[place - 1]
+                along[place, 0], along[place, 1] = along[place - 1, 0], along[place - 1, 1]
+                place -= 1
+            gap[i, place], which[place], along[place, 0], along[place, 1] = free, p, s, t
+        for rank in range(found):
+            pair = pairs[which[rank]]
+            apart = max(gap[i, rank] + radii[pair[0]] + radii[pair[1]], 1e-6)
+            for k in range(3):
+                for side in range(2):
+                    point[side, k] = start[pair[side], k] + along[rank, side] * way[pair[side], k]
+                away[k] = (point[0, k] - point[1, k]) / apart
+            for side in range(2):
+                arm, link = pair[side] // n_parts, links[pair[side]]
+                sign = 1.0 - 2.0 * side
+                # Joint j turns about the z axis of its own link, and moves what that link or a later one carries.
+                for j in range(link):
+                    joint = carriers[i, arm, j + 1]
+                    x, y, z = joint[0, 2], joint[1, 2], joint[2, 2]
+                    u, v, w = (point[side, 0] - joint[0, 3], point[side, 1] - joint[1, 3], point[side, 2] - joint[2, 3])
+                    slope = (y * w - z * v) * away[0] + (z * u - x * w) * away[1] + (x * v - y * u) * away[2]
+                    gradient[i, rank, arm, j] += sign * slope
 
 
 def self_clearance(q: Array, opening: float) -> float:

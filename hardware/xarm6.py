@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from horseshoe.compiled import compiled
+
 Array = NDArray[np.float64]
 
 N_JOINTS = 6
@@ -74,38 +76,52 @@ def _origin(link: Link) -> Array:
 
 
 ORIGINS = np.stack([_origin(link) for link in LINKS])
-# Of every link, the parent's axes (by index) and weights that make each of its own axes, and its origin.
-_MIXES = [[[(k, o[k, j]) for k in range(3) if abs(o[k, j]) > 1e-12] for j in range(4)] for o in ORIGINS]
 
 
-def _columns(q: Array) -> Array:
-    """Columns x, y, z and origin of every link in the base frame, (6, 4, 3, n): the batch is last, and contiguous."""
-    cos, sin = np.cos(q).T, np.sin(q).T
-    columns = np.empty((N_JOINTS, 4, 3, len(q)))
-    axes, place = np.tile(np.eye(3)[..., None], len(q)), np.zeros((3, len(q)))
-    for i, mixes in enumerate(_MIXES):
-        x, y, z, shift = (sum(w * axes[k] for k, w in mix) for mix in mixes)
-        place = place + shift
-        columns[i, 0] = x * cos[i] + y * sin[i]
-        columns[i, 1] = y * cos[i] - x * sin[i]
-        columns[i, 2], columns[i, 3] = z, place
-        axes = columns[i, :3]
-    return columns
+@compiled
+def _place_links(q: Array, bases: Array, origins: Array, frames: Array) -> None:
+    """Fill in the poses of links (n, 6, 4, 4), identity at first, from joint positions (n, 6); bases take turns."""
+    for i in range(len(q)):
+        for j in range(q.shape[1]):
+            parent = frames[i, j - 1] if j else bases[i % len(bases)]
+            cos, sin, o = np.cos(q[i, j]), np.sin(q[i, j]), origins[j]
+            for row in range(3):
+                a, b, c = parent[row, 0], parent[row, 1], parent[row, 2]
+                x = a * o[0, 0] + b * o[1, 0] + c * o[2, 0]
+                y = a * o[0, 1] + b * o[1, 1] + c * o[2, 1]
+                frames[i, j, row, 0] = x * cos + y * sin
+                frames[i, j, row, 1] = y * cos - x * sin
+                frames[i, j, row, 2] = a * o[0, 2] + b * o[1, 2] + c * o[2, 2]
+                frames[i, j, row, 3] = a * o[0, 3] + b * o[1, 3] + c * o[2, 3] + parent[row, 3]
 
 
-def link_frames(q: Array) -> Array:
-    """Pose of every link in the arm's base frame.
+@compiled
+def _jacobians(frames: Array, tool: Array, jacobian: Array) -> None:
+    """Fill in Jacobians (n, 6, 6) of points tool (n, 3) that the last of the links (n, 6, 4, 4) carries."""
+    for i in range(len(frames)):
+        for j in range(frames.shape[1]):
+            x, y, z = frames[i, j, 0, 2], frames[i, j, 1, 2], frames[i, j, 2, 2]
+            u, v, w = tool[i, 0] - frames[i, j, 0, 3], tool[i, 1] - frames[i, j, 1, 3], tool[i, 2] - frames[i, j, 2, 3]
+            column = jacobian[i, :, j]
+            column[0], column[1], column[2] = y * w - z * v, z * u - x * w, x * v - y * u
+            column[3], column[4], column[5] = x, y, z
+
+
+def link_frames(q: Array, bases: Array | None = None) -> Array:
+    """Pose of every link.
 
     Args:
-        q: joint positions [rad], shape (..., 6).
+        q: joint positions [rad], shape (..., 6), or (..., n_arms, 6) with several bases.
+        bases: poses of the arms' bases [m], shape (n_arms, 4, 4); without it, poses are in the base frame.
 
     Returns:
         Homogeneous transforms [m], shape (..., 6, 4, 4); the last one is the flange.
     """
     q = np.asarray(q, dtype=np.float64)
-    frames = np.zeros((*q.shape[:-1], N_JOINTS, 4, 4))
-    frames[..., :3, :] = np.transpose(_columns(q.reshape(-1, N_JOINTS)), (3, 0, 2, 1)).reshape(*q.shape, 3, 4)
-    frames[..., 3, 3] = 1.0
+    frames = np.zeros((*q.shape, 4, 4))
+    frames[..., (0, 1, 2, 3), (0, 1, 2, 3)] = 1.0
+    bases = np.eye(4)[None] if bases is None else bases
+    _place_links(q.reshape(-1, N_JOINTS), bases, ORIGINS, frames.reshape(-1, N_JOINTS, 4, 4))
     return frames
 
 
@@ -118,7 +134,9 @@ def forward_kinematics(q: Array) -> Array:
     Returns:
         Homogeneous transforms [m], shape (..., 4, 4); z points out of the gripper, y is the closing direction.
     """
-    return tool_pose_and_jacobian(q, only_pose=True)[0]
+    pose = link_frames(q)[..., -1, :, :].copy()
+    pose[..., :3, 3] += TOOL_OFFSET * pose[..., :3, 2]
+    return pose
 
 
 def jacobian(q: Array) -> Array:
@@ -133,18 +151,12 @@ def jacobian(q: Array) -> Array:
     return tool_pose_and_jacobian(q)[1]
 
 
-def tool_pose_and_jacobian(q: Array, only_pose: bool = False) -> tuple[Array, Array]:
-    """`forward_kinematics` and `jacobian` for the price of the latter; the Jacobian is empty with `only_pose`."""
-    q = np.asarray(q, dtype=np.float64)
-    columns = _columns(q.reshape(-1, N_JOINTS))
-    flange = columns[-1]
-    tool = flange[3] + TOOL_OFFSET * flange[2]
-    pose = np.zeros((*q.shape[:-1], 4, 4))
-    pose[..., :3, :3] = np.transpose(flange[:3], (2, 1, 0)).reshape(*q.shape[:-1], 3, 3)
-    pose[..., :3, 3] = tool.T.reshape(*q.shape[:-1], 3)
-    pose[..., 3, 3] = 1.0
-    if only_pose:
-        return pose, np.empty(0)
-    (ax, ay, az), (bx, by, bz) = np.moveaxis(columns[:, 2], 1, 0), np.moveaxis(tool - columns[:, 3], 1, 0)
-    rows = np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx, ax, ay, az])  # (6 rows, 6 joints, n)
-    return pose, np.transpose(rows, (2, 0, 1)).reshape(*q.shape, 6)
+def tool_pose_and_jacobian(q: Array) -> tuple[Array, Array]:
+    """`forward_kinematics` and `jacobian` for the price of the latter."""
+    frames = link_frames(q)
+    pose = frames[..., -1, :, :].copy()
+    pose[..., :3, 3] += TOOL_OFFSET * pose[..., :3, 2]
+    rows = np.empty((*frames.shape[:-3], 6, N_JOINTS))
+    shape = (-1, N_JOINTS, 4, 4)
+    _jacobians(frames.reshape(shape), pose[..., :3, 3].reshape(-1, 3), rows.reshape(-1, 6, N_JOINTS))
+    return pose, rows

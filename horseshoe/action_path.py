@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from horseshoe.compiled import compiled
 from horseshoe.errors import HorseshoeError
 
 Array = NDArray[np.float64]
@@ -24,9 +25,7 @@ Gap = Callable[[Array], tuple[Array, Array]]
 _TIP_INSET = 0.008  # of a fingertip's centre outside of half the opening [m]
 # Balls of the hand that can touch the table first, as the guard sees them: fingertip, knuckle, both ends of the palm.
 # How far beside the middle of the hand and behind the tool centre point, radius [m]; the tip is where the opening says.
-_BESIDE, _BEHIND, _RADIUS = np.array(
-    [(0.0, 0.012, 0.012), (0.055, 0.072, 0.012), (0.0, 0.097, 0.055), (0.0, 0.147, 0.055)]
-).T
+_PARTS = np.array([(0.0, 0.012, 0.012), (0.055, 0.072, 0.012), (0.0, 0.097, 0.055), (0.0, 0.147, 0.055)])
 _EASE = 8.0  # fastest approach to floor or other arm, per distance left [1/s]: a guard that looks ahead stays calm
 _PASSES = 6  # at most, over the constraints of a tick
 _LOOK = 5  # ticks between two measurements of those distances; to first order in between
@@ -119,7 +118,7 @@ class ActionPath:
         self._delay = np.zeros(n_envs, dtype=np.intp)  # [ticks]
         self._sent = np.zeros((n_envs, n_arms, 6))
         self._velocity = np.zeros((n_envs, n_arms, 6))
-        self._linear = np.zeros((n_envs, n_arms, 3, 6))
+        self._jacobian = np.zeros((n_envs, n_arms, 6, 6))
         # Distances that the ticks keep an eye on, to first order: to the floor, between the arms.
         self._spread = np.zeros((n_envs, n_arms))  # of a fingertip's centre from the middle of the hand [m]
         self._height, self._height_slope = np.zeros((n_envs, n_arms)), np.zeros((n_envs, n_arms, 6))
@@ -224,50 +223,18 @@ class ActionPath:
         return joints
 
     def _above(self, joints: Array) -> tuple[Array, Array, Array]:
-        """Height of the hand's lowest part above the floor [m], its gradient, and the tool's linear Jacobian."""
+        """Height of the hand's lowest part above the floor [m], its gradient, and the tool's Jacobian."""
         pose, jacobian = self._kinematics(joints)
-        y, z = pose[..., :3, 1], pose[..., :3, 2]
-        beside = np.broadcast_to(_BESIDE, (*joints.shape[:-1], len(_BESIDE))).copy()
-        beside[..., 0] = self._spread
-        beside = -np.sign(y[..., 2])[..., None] * beside  # on the lower side
-        parts = beside[..., None] * y[..., None, :] - _BEHIND[:, None] * z[..., None, :]  # from the tool centre point
-        low = parts[..., 2] - _RADIUS
-        lowest = low.argmin(-1)[..., None]
-        part = np.take_along_axis(parts, lowest[..., None], -2)[..., 0, :]
-        height = pose[..., 2, 3] + np.take_along_axis(low, lowest, -1)[..., 0] - self.config.floor
-        slope = jacobian[..., 2, :] + jacobian[..., 3, :] * part[..., 1:2] - jacobian[..., 4, :] * part[..., :1]
-        return height, slope, jacobian[..., :3, :]
-
-    def _eased(self, speed: Array) -> Array:
-        """Joint speeds (n_envs, n_arms, 6) without what brings an arm too fast towards the floor or the other arm."""
-        dt = 1.0 / self.config.tick_rate
-        lowest, highest = (self._low - self._sent) / dt, (self._high - self._sent) / dt
-        # What is too close already moves apart, gently.
-        apart, above = -_EASE * np.maximum(self._between, -0.01), -_EASE * np.maximum(self._height, -0.01)
-        rows = self._rows
-        for _ in range(_PASSES):  # one constraint after the other: what helps one may hurt another, or meet a limit
-            now, slope, up = speed[rows], self._between_slope[rows], self._height_slope[rows]
-            left = ((up * now).sum(-1) < above[rows] - 1e-3).any(1)
-            left |= (np.einsum("nkrj,nrj->nk", slope, now) < apart[rows] - 1e-3).any(1)
-            rows, now, slope, up = rows[left], now[left], slope[left], up[left]
-            if not rows.size:
-                break
-            for k in range(slope.shape[1]):
-                lack = np.maximum(apart[rows, k] - (slope[:, k] * now).sum((1, 2)), 0.0)
-                scale = lack / np.maximum((slope[:, k] ** 2).sum((1, 2)), 1e-3)
-                now = now + scale[:, None, None] * slope[:, k]
-            scale = np.maximum(above[rows] - (up * now).sum(-1), 0.0) / np.maximum((up**2).sum(-1), 1e-3)
-            speed[rows] = np.clip(now + scale[..., None] * up, lowest[rows], highest[rows])
-        self._between = self._between + (self._between_slope * speed[:, None]).sum((2, 3)) * dt
-        self._height = self._height + (self._height_slope * speed).sum(-1) * dt
-        return speed
+        height, slope = np.empty(joints.shape[:-1]), np.empty(joints.shape)
+        _lowest(pose, jacobian, self._spread, _PARTS, self.config.floor, height, slope)
+        return height, slope, jacobian
 
     def tick(self) -> Tick:
         """The next servo tick after `decide`. Late ticks keep the last target."""
         cfg = self.config
         ticks, dt = cfg.ticks_per_decision, 1.0 / cfg.tick_rate
         if self._tick % _LOOK == 0:
-            self._height, self._height_slope, self._linear = self._above(self._sent)
+            self._height, self._height_slope, self._jacobian = self._above(self._sent)
             if cfg.clearance and self._gap is not None:
                 gap, self._between_slope = self._gap(self._sent)
                 self._between = gap - cfg.clearance
@@ -277,16 +244,9 @@ class ActionPath:
         phase = np.minimum((now + back * ticks) / self._ramp, 1.0)
         new, old = self._history[back, self._rows], self._history[back + 1, self._rows]
         goal = old[..., :6] + phase[:, None, None] * (new[..., :6] - old[..., :6])
-        error = goal - self._sent
-        # Fastest speed that still stops at the goal, then speed and acceleration limits.
-        brake = np.sqrt(2 * cfg.max_acceleration * np.abs(error))
-        speed = np.clip(error / dt, -np.minimum(brake, cfg.max_speed), np.minimum(brake, cfg.max_speed))
-        change = cfg.max_acceleration * dt
-        speed = np.clip(speed, self._velocity - change, self._velocity + change)
-        tool = np.linalg.norm(np.einsum("nrij,nrj->nri", self._linear, speed), axis=-1)
-        speed = self._eased(speed * np.minimum(1.0, cfg.max_tool_speed / np.maximum(tool, 1e-9))[..., None])
-        self._velocity = speed
-        self._sent = np.clip(self._sent + speed * dt, self._low, self._high)
+        limits = cfg.max_speed, cfg.max_acceleration, cfg.max_tool_speed
+        watched = self._jacobian, self._height, self._height_slope, self._between, self._between_slope
+        _advance(goal, self._sent, self._velocity, *watched, self._low, self._high, limits, dt)
         self._tick += 1
         return Tick(self._sent.copy(), new[..., 6].copy(), phase >= 1.0)
 
@@ -315,3 +275,117 @@ class ActionPath:
         self._history, self._sent = snapshot["history"].swapaxes(0, 1).copy(), snapshot["sent"].copy()
         self._velocity = snapshot["velocity"].copy()
         self._delay = snapshot["delay"].astype(np.intp)
+
+
+@compiled
+def _dot(a: Array, b: Array) -> float:
+    total = 0.0
+    for i in range(a.size):
+        total += a.flat[i] * b.flat[i]
+    return total
+
+
+@compiled
+def _lowest(
+    pose: Array, jacobian: Array, spread: Array, parts: Array, floor: float, height: Array, slope: Array
+) -> None:
+    """Fill in how high the lowest part of every hand is above the floor [m], (n, R), and its gradient, (n, R, 6).
+
+    Args:
+        pose: of the tools in their arms' base frames, (n, R, 4, 4).
+        jacobian: of the tools, (n, R, 6, 6).
+        spread: of a fingertip's centre from the middle of the hand [m], (n, R).
+        parts: `_PARTS`.
+        floor: z in the arms' base frames [m].
+        height: to fill in.
+        slope: to fill in.
+    """
+    for i in range(pose.shape[0]):
+        for r in range(pose.shape[1]):
+            tool, turn = pose[i, r], jacobian[i, r]
+            lowest = np.inf
+            for part in range(len(parts)):
+                beside = spread[i, r] if part == 0 else parts[part, 0]
+                beside *= -np.sign(tool[2, 1])  # on the lower side
+                low = beside * tool[2, 1] - parts[part, 1] * tool[2, 2] - parts[part, 2]
+                if low < lowest:
+                    lowest = low
+                    x = beside * tool[0, 1] - parts[part, 1] * tool[0, 2]
+                    y = beside * tool[1, 1] - parts[part, 1] * tool[1, 2]
+            height[i, r] = tool[2, 3] + lowest - floor
+            for j in range(slope.shape[2]):
+                slope[i, r, j] = turn[2, j] + turn[3, j] * y - turn[4, j] * x
+
+
+@compiled
+def _advance(
+    goal: Array, sent: Array, velocity: Array, jacobian: Array,
+    height: Array, height_slope: Array, between: Array, between_slope: Array,
+    low: Array, high: Array, limits: tuple[float, float, float], dt: float,
+) -> None:  # fmt: skip
+    """A tick towards the goal (n, R, 6), in place: sent, velocity, and the distances that are watched, first order.
+
+    Args:
+        goal: joint targets [rad], (n, R, 6).
+        sent: targets of the tick before [rad], (n, R, 6).
+        velocity: of the tick before [rad/s], (n, R, 6).
+        jacobian: of the tools, (n, R, 6, 6).
+        height: of the hands above the floor [m], (n, R).
+        height_slope: its gradient [m/rad], (n, R, 6).
+        between: distances of the nearest parts of the arms, less the clearance [m], (n, K).
+        between_slope: their gradients [m/rad], (n, K, R, 6).
+        low: position limits [rad], (6,).
+        high: position limits [rad], (6,).
+        limits: of speed [rad/s], acceleration [rad/s^2] and tool speed [m/s].
+        dt: of a tick [s].
+    """
+    max_speed, max_acceleration, max_tool_speed = limits
+    n, arms, joints = goal.shape
+    pairs = between.shape[1]
+    speed = np.empty((arms, joints))
+    for i in range(n):
+        for r in range(arms):
+            for j in range(joints):
+                error = goal[i, r, j] - sent[i, r, j]
+                # Fastest speed that still stops at the goal, then speed and acceleration limits.
+                brake = min(np.sqrt(2 * max_acceleration * abs(error)), max_speed)
+                wanted, change = min(max(error / dt, -brake), brake), max_acceleration * dt
+                speed[r, j] = min(max(wanted, velocity[i, r, j] - change), velocity[i, r, j] + change)
+            square = 0.0
+            for k in range(3):
+                square += _dot(jacobian[i, r, k], speed[r]) ** 2
+            slow = min(1.0, max_tool_speed / max(np.sqrt(square), 1e-9))
+            for j in range(joints):
+                speed[r, j] *= slow
+        # Without what brings an arm too fast towards the floor or the other arm. What is too close already moves apart,
+        # gently. One constraint after the other: what helps one may hurt another, or meet a limit.
+        for _ in range(_PASSES):
+            kept = True
+            for k in range(pairs):
+                kept &= _dot(between_slope[i, k], speed) >= -_EASE * max(between[i, k], -0.01) - 1e-3
+            for r in range(arms):
+                kept &= _dot(height_slope[i, r], speed[r]) >= -_EASE * max(height[i, r], -0.01) - 1e-3
+            if kept:
+                break
+            for k in range(pairs):
+                slope = between_slope[i, k]
+                lack = -_EASE * max(between[i, k], -0.01) - _dot(slope, speed)
+                if lack > 0:
+                    lack /= max(_dot(slope, slope), 1e-3)
+                    for r in range(arms):
+                        for j in range(joints):
+                            speed[r, j] += lack * slope[r, j]
+            for r in range(arms):
+                up = height_slope[i, r]
+                lack = max(-_EASE * max(height[i, r], -0.01) - _dot(up, speed[r]), 0.0)
+                lift = lack / max(_dot(up, up), 1e-3)
+                for j in range(joints):
+                    wanted = speed[r, j] + lift * up[j]
+                    speed[r, j] = min(max(wanted, (low[j] - sent[i, r, j]) / dt), (high[j] - sent[i, r, j]) / dt)
+        for k in range(pairs):
+            between[i, k] += _dot(between_slope[i, k], speed) * dt
+        for r in range(arms):
+            height[i, r] += _dot(height_slope[i, r], speed[r]) * dt
+            for j in range(joints):
+                velocity[i, r, j] = speed[r, j]
+                sent[i, r, j] = min(max(sent[i, r, j] + speed[r, j] * dt, low[j]), high[j])

@@ -1,8 +1,10 @@
 """Processes that work on one thing together: what they ask each other, and how they start and end."""
 
+import multiprocessing
 import os
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -101,6 +103,7 @@ def run(work: Callable[..., Any], size: int, *args: Any) -> None:
 def _enter(rank: int, work: Callable[..., Any], size: int, meeting: Path, failures: Any, args: tuple[Any, ...]) -> None:
     from torch import distributed
 
+    threading.Thread(target=_follow_parent, daemon=True).start()
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     try:
         distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=size)
@@ -112,3 +115,11 @@ def _enter(rank: int, work: Callable[..., Any], size: int, meeting: Path, failur
         text = str(error) if refused else traceback.format_exc()
         failures.put((refused, text[-10_000:]))  # a pipe that is full would block
         raise
+
+
+def _follow_parent() -> None:
+    """End with the process that started this one, even if that is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from horseshoe.compiled import compiled
 from horseshoe.sim.assembly.blueprint import Blueprint
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Index = NDArray[np.intp]
 
 DEPTH = 0.006  # [m], dipole below the face
 MU_0 = 4e-7 * np.pi  # [N/A^2]
@@ -41,23 +43,112 @@ def rotation_angle(rotation: Array) -> Array:
     return np.arccos(np.clip((np.trace(rotation, axis1=-2, axis2=-1) - 1) / 2, -1, 1))
 
 
-def dipole_wrench(r: Array, m1: Array, m2: Array) -> tuple[Array, Array, Array]:
-    """Force on dipole 2, torque on dipole 1 and torque on dipole 2.
+@compiled
+def dipole_wrench(r: Array, m1: Array, m2: Array, force: Array, torque1: Array, torque2: Array) -> None:
+    """Fill in the force on dipole 2, the torque on dipole 1 and the torque on dipole 2.
 
     Args:
-        r: from dipole 1 to dipole 2 [m], shape (..., 3).
-        m1: moment of dipole 1 [A m^2], shape (..., 3).
-        m2: moment of dipole 2 [A m^2], shape (..., 3).
-
-    Returns:
-        [N], [N m], [N m], each of shape (..., 3). The force on dipole 1 is the opposite.
+        r: from dipole 1 to dipole 2 [m], shape (3,).
+        m1: moment of dipole 1 [A m^2], shape (3,).
+        m2: moment of dipole 2 [A m^2], shape (3,).
+        force: [N], shape (3,); the force on dipole 1 is the opposite.
+        torque1: [N m], shape (3,).
+        torque2: [N m], shape (3,).
     """
-    distance = np.maximum(np.sqrt((r * r).sum(-1, keepdims=True)), 2 * DEPTH)
-    u = r / distance
-    m1u, m2u, m1m2 = ((a * b).sum(-1, keepdims=True) for a, b in ((m1, u), (m2, u), (m1, m2)))
-    force = 3 * MU_0 / (4 * np.pi * distance**4) * (m2 * m1u + m1 * m2u + u * m1m2 - 5 * u * m1u * m2u)
+    distance = max(np.sqrt(r[0] * r[0] + r[1] * r[1] + r[2] * r[2]), 2 * DEPTH)
+    m1u = m2u = m1m2 = 0.0
+    for k in range(3):
+        m1u, m2u, m1m2 = m1u + m1[k] * r[k] / distance, m2u + m2[k] * r[k] / distance, m1m2 + m1[k] * m2[k]
     field = MU_0 / (4 * np.pi * distance**3)
-    return force, np.cross(m1, field * (3 * u * m2u - m2)), np.cross(m2, field * (3 * u * m1u - m1))
+    for k in range(3):
+        u = r[k] / distance
+        force[k] = 3 * field / distance * (m2[k] * m1u + m1[k] * m2u + u * m1m2 - 5 * u * m1u * m2u)
+    for k in range(3):
+        i, j = (k + 1) % 3, (k + 2) % 3
+        torque1[k] = field * (m1[i] * (3 * r[j] / distance * m2u - m2[j]) - m1[j] * (3 * r[i] / distance * m2u - m2[i]))
+        torque2[k] = field * (m2[i] * (3 * r[j] / distance * m1u - m1[j]) - m2[j] * (3 * r[i] / distance * m1u - m1[i]))
+
+
+@compiled
+def _wrenches(
+    position: Array, rotation: Array, block: Index, lever: Array, moment: Array, pairs: Index, latch: Index,
+    latched: Mask, size: Array, strength: Array, total: Array,
+) -> None:  # fmt: skip
+    """Fill in what `Magnets.wrenches` returns.
+
+    Args:
+        position: of the blocks [m], (n, B, 3).
+        rotation: of the blocks, (n, B, 3, 3).
+        block: of each magnet, (M,).
+        lever: magnets at size 1 and how far they are sunk, in their blocks [m], (M, 2, 3).
+        moment: of the magnets in their blocks [A m^2], (M, 3).
+        pairs: of magnets of different blocks, (m, 2).
+        latch: which latchable pair each of them is, -1 for none, (m,).
+        latched: (n, P).
+        size: of the blocks, (n,).
+        strength: of the magnets, (n,).
+        total: to fill in, zero at first, (n, B, 6).
+    """
+    count = len(block)
+    arm, place, turned = np.empty((count, 3)), np.empty((count, 3)), np.empty((count, 3))
+    r, force, torque = np.empty(3), np.empty(3), np.empty((2, 3))
+    for i in range(len(position)):
+        for m in range(count):
+            frame = rotation[i, block[m]]
+            for k in range(3):
+                arm[m, k] = turned[m, k] = 0.0
+                for j in range(3):
+                    arm[m, k] += frame[k, j] * (lever[m, 0, j] * size[i] - lever[m, 1, j])
+                    turned[m, k] += frame[k, j] * moment[m, j] * strength[i]
+                place[m, k] = position[i, block[m], k] + arm[m, k]
+        for p in range(len(pairs)):
+            a, b = pairs[p, 0], pairs[p, 1]
+            for k in range(3):
+                r[k] = place[b, k] - place[a, k]
+            if r[0] * r[0] + r[1] * r[1] + r[2] * r[2] >= FAR**2 or (latch[p] >= 0 and latched[i, latch[p]]):
+                continue
+            dipole_wrench(r, turned[a], turned[b], force, torque[0], torque[1])
+            for side in range(2):
+                magnet, sign = (b, 1.0) if side else (a, -1.0)
+                body = total[i, block[magnet]]
+                for k in range(3):
+                    u, v = (k + 1) % 3, (k + 2) % 3
+                    body[k] += sign * force[k]
+                    body[3 + k] += torque[side, k] + sign * (arm[magnet, u] * force[v] - arm[magnet, v] * force[u])
+
+
+@compiled
+def _gaps(
+    position: Array, rotation: Array, block: Index, lever: Array, pairs: Index, joined: Array, size: Array,
+    distance: Array, angle: Array,
+) -> None:  # fmt: skip
+    """Fill in what `Magnets.gaps` returns.
+
+    Args:
+        position: of the blocks [m], (n, B, 3).
+        rotation: of the blocks, (n, B, 3, 3).
+        block: of each magnet, (M,).
+        lever: magnets at size 1 in their blocks [m], (M, 3).
+        pairs: connection, socket and accepted magnet, (P, 3).
+        joined: rotation of the second block in the first one's frame when joined, (P, 3, 3).
+        size: of the blocks, (n,).
+        distance: to fill in [m], (n, P).
+        angle: to fill in [rad], (n, P).
+    """
+    for i in range(len(position)):
+        for p in range(len(pairs)):
+            a, b = pairs[p, 1], pairs[p, 2]
+            first, second = rotation[i, block[a]], rotation[i, block[b]]
+            square = trace = 0.0
+            for k in range(3):
+                apart = position[i, block[b], k] - position[i, block[a], k]
+                for j in range(3):
+                    apart += (second[k, j] * lever[b, j] - first[k, j] * lever[a, j]) * size[i]
+                    for m in range(3):
+                        trace += first[k, j] * joined[p, j, m] * second[k, m]
+                square += apart * apart
+            distance[i, p] = np.sqrt(square)
+            angle[i, p] = np.arccos(min(max((trace - 1) / 2, -1.0), 1.0))
 
 
 class Magnets:
@@ -81,17 +172,12 @@ class Magnets:
         block = blueprint.magnet_block
         first, second = np.triu_indices(len(block), 1)
         apart = block[first] != block[second]
-        self._first, self._second = first[apart], second[apart]
-        # Which of those pairs each latchable pair is, so that the force inside a latch is left to the constraint.
-        index = {(a, b): i for i, (a, b) in enumerate(zip(self._first, self._second, strict=True))}
-        self._pair = np.array([index[min(s, a), max(s, a)] for _, s, a in blueprint.pairs])
-
-        # Pairs of blocks that latchable magnets join, and weights of their relative rotation in the trace of a pair.
-        blocks = block[blueprint.pairs[:, 1:]]
-        self._between, which = np.unique(blocks, axis=0, return_inverse=True)
-        traces = np.zeros((len(self._between), 9, len(blocks)))
-        traces[which.ravel(), :, np.arange(len(blocks))] = blueprint.goal_rotation.reshape(-1, 9)
-        self._traces = traces.reshape(-1, len(blocks))
+        self._pairs = np.stack([first, second], axis=1)[apart]
+        # Which latchable pair each of them is, so that the force inside a latch is left to the constraint.
+        latch = {tuple(sorted(pair)): i for i, pair in enumerate(blueprint.pairs[:, 1:].tolist())}
+        self._latch = np.array([latch.get((a, b), -1) for a, b in self._pairs.tolist()])
+        self._lever = np.stack([blueprint.magnet_position, DEPTH * blueprint.magnet_axis], axis=1)
+        self._moment = MOMENT * blueprint.magnet_sign[:, None] * blueprint.magnet_axis
 
     def reset(self, mask: Mask) -> None:
         """Open every latch of the environments in mask, shape (n_envs,)."""
@@ -107,27 +193,9 @@ class Magnets:
         Returns:
             [N, N m], shape (n_envs, B, 6).
         """
-        bp = self.blueprint
-        turned = rotation[:, bp.magnet_block]
-        sunk = bp.magnet_position * self.size[:, None, None] - DEPTH * bp.magnet_axis
-        lever = (turned @ sunk[..., None])[..., 0]
-        place = position[:, bp.magnet_block] + lever
-        axis = MOMENT * bp.magnet_sign[:, None] * bp.magnet_axis
-        moment = (turned @ axis[..., None])[..., 0] * self.strength[:, None, None]
-        a, b = self._first, self._second
-        r = place[:, b] - place[:, a]
-        total = np.zeros((len(position), len(bp.blocks), 6))
-        close = (r * r).sum(-1) < FAR**2
-        held, pair = np.nonzero(self.latched)
-        close[held, self._pair[pair]] = False
-        env, pair = np.nonzero(close)
-        if not env.size:
-            return total
-        a, b = a[pair], b[pair]
-        force, torque_a, torque_b = dipole_wrench(r[env, pair], moment[env, a], moment[env, b])
-        for magnet, push, twist in ((a, -force, torque_a), (b, force, torque_b)):
-            wrench = np.concatenate([push, twist + np.cross(lever[env, magnet], push)], axis=-1)
-            np.add.at(total, (env, bp.magnet_block[magnet]), wrench)
+        total = np.zeros((len(position), len(self.blueprint.blocks), 6))
+        magnets = self.blueprint.magnet_block, self._lever, self._moment, self._pairs, self._latch
+        _wrenches(position, rotation, *magnets, self.latched, self.size, self.strength, total)
         return total
 
     def gaps(self, position: Array, rotation: Array) -> tuple[Array, Array]:
@@ -136,15 +204,11 @@ class Magnets:
         Returns:
             Distance between the magnets' faces [m] and rotation from the joined orientation [rad], each (n_envs, P).
         """
-        bp, n = self.blueprint, len(position)
-        _, s, a = bp.pairs.T
-        lever = rotation[:, bp.magnet_block] @ (bp.magnet_position * self.size[:, None, None])[..., None]
-        place = position[:, bp.magnet_block] + lever[..., 0]
-        # The trace of (joined orientation)^T (orientation) is a plain sum of products, here of all pairs at once.
-        first, second = self._between.T
-        between = np.swapaxes(rotation[:, first], -1, -2) @ rotation[:, second]
-        cosine = (between.reshape(n, -1) @ self._traces - 1) / 2
-        return np.sqrt(((place[:, a] - place[:, s]) ** 2).sum(-1)), np.arccos(np.clip(cosine, -1, 1))
+        bp = self.blueprint
+        distance, angle = np.empty((2, len(position), len(bp.pairs)))
+        magnets = bp.magnet_block, bp.magnet_position, bp.pairs, bp.goal_rotation
+        _gaps(position, rotation, *magnets, self.size, distance, angle)
+        return distance, angle
 
     def update(self, distance: Array, angle: Array, force: Array, torque: Array, dt: float) -> Mask:
         """Capture what came close enough and release what is pulled too hard.

@@ -209,7 +209,7 @@ def cell_xml(cell: Cell, blueprint: Blueprint, physics: Physics | None = None) -
     return f"""<mujoco model="horseshoe_{blueprint.name}">
   <compiler angle="radian" autolimits="true" balanceinertia="true"/>
   <option timestep="{TIME_STEP}" integrator="implicitfast" solver="Newton" iterations="50" cone="elliptic"
-    impratio="10">
+    impratio="10" jacobian="sparse">
     <flag eulerdamp="disable"/>
   </option>
   <size memory="4M"/>

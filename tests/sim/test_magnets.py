@@ -43,20 +43,28 @@ def pull(world: BatchWorld, force: float, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(world.magnets, "wrenches", wrenches)
 
 
+def dipoles(r: np.ndarray, m1: np.ndarray, m2: np.ndarray) -> np.ndarray:
+    """Force and torques of each pair of dipoles (n, 3), shape (3, n, 3)."""
+    wrench = np.empty((3, *r.shape))
+    for k, args in enumerate(zip(r, *np.broadcast_arrays(m1, m2, r)[:2], strict=True)):
+        magnets.dipole_wrench(*(np.ascontiguousarray(a) for a in args), *wrench[:, k])
+    return wrench
+
+
 def test_coaxial_dipoles_attract_by_the_textbook_formula_and_opposed_ones_repel() -> None:
     moment, distance = np.array([0.0, 0.0, 0.7]), np.array([[0.0, 0.0, 0.02], [0.0, 0.0, 0.05]])
     expected = 3 * magnets.MU_0 * 0.7**2 / (2 * np.pi * distance[:, 2] ** 4)
-    force, torque_1, torque_2 = magnets.dipole_wrench(distance, moment, moment)
+    force, torque_1, torque_2 = dipoles(distance, moment, moment)
     np.testing.assert_allclose(force[:, 2], -expected, rtol=1e-12)
     np.testing.assert_allclose(np.stack([torque_1, torque_2]), 0.0, atol=1e-15)
-    np.testing.assert_allclose(magnets.dipole_wrench(distance, moment, -moment)[0][:, 2], expected, rtol=1e-12)
+    np.testing.assert_allclose(dipoles(distance, moment, -moment)[0][:, 2], expected, rtol=1e-12)
 
 
 def test_dipoles_do_not_create_momentum() -> None:
     """The force is a pair of opposites; with the torques of the dipoles it turns nothing as a whole."""
     rng = np.random.default_rng(0)
     r, m1, m2 = rng.normal(size=(3, 50, 3)) * 0.05
-    force, torque_1, torque_2 = magnets.dipole_wrench(r, m1, m2)
+    force, torque_1, torque_2 = dipoles(r, m1, m2)
     np.testing.assert_allclose(torque_1 + torque_2 + np.cross(r, force), 0.0, atol=1e-9 * np.abs(force).max())
 
 
