@@ -43,41 +43,53 @@ def record(env: Any, actions: np.ndarray) -> list[tuple[Any, ...]]:
     """Step, and keep what physics was given in every decision: models, states (n, size), controls (n, ticks, size)."""
     world, kept = env.world, []
     chunks: list[tuple[Any, ...]] = []
-    pool = world._rollout
-    rollout = pool.rollout
 
     class Tap:
-        @staticmethod
-        def rollout(models: Any, data: Any, initial: np.ndarray, control: np.ndarray, **kwargs: Any) -> None:
-            chunks.append((list(models), initial.copy(), control.copy()))
-            rollout(models, data, initial, control, **kwargs)
+        def __init__(self, pool: Any) -> None:
+            self._rollout = pool.rollout
 
-    world._rollout = Tap
+        def rollout(self, models: Any, data: Any, initial: np.ndarray, control: np.ndarray, **kwargs: Any) -> None:
+            chunks.append((list(models), initial.copy(), control.copy()))
+            self._rollout(models, data, initial, control, **kwargs)
+
+    threads = world._threads, world._rollouts
+    world._threads, world._rollouts = None, [Tap(pool) for pool in world._rollouts]  # one part after the other
     try:
         for action in actions:
             chunks.clear()
             env.step(action)
-            kept.append((chunks[0][0], chunks[0][1], np.concatenate([c[2] for c in chunks], axis=1)))
+            looks = len(chunks) // len(world._parts)
+            parts = [chunks[k : k + looks] for k in range(0, len(chunks), looks)]
+            models = [model for part in parts for model in part[0][0]]
+            state = np.concatenate([part[0][1] for part in parts])
+            control = np.concatenate([np.concatenate([c[2] for c in part], axis=1) for part in parts])
+            kept.append((models, state, control))
     finally:
-        world._rollout = pool
+        world._threads, world._rollouts = threads
     return kept
 
 
 def raw_seconds(env: Any, kept: list[tuple[Any, ...]]) -> float:
     """The same physics, one rollout a decision [s]."""
+    import mujoco
+    from mujoco.rollout import Rollout
+
     from horseshoe.sim.assembly import world as worlds
 
     world = env.world
+    threads = len(world._parts)
+    data = [mujoco.MjData(world.models[0]) for _ in range(threads)]
     n, ticks = kept[0][2].shape[:2]
     states = np.empty((n, ticks, kept[0][1].shape[1]))
     sensors = np.empty((n, ticks, world.models[0].nsensordata))
-    begun = time.perf_counter()
-    for models, state, control in kept:
-        world._rollout.rollout(
-            models, world._data, state, control, control_spec=int(worlds._SPEC), skip_checks=True, nstep=ticks,
-            state=states, sensordata=sensors,
-        )  # fmt: skip
-    return time.perf_counter() - begun
+    with Rollout(nthread=threads if threads > 1 else 0) as pool:
+        begun = time.perf_counter()
+        for models, state, control in kept:
+            pool.rollout(
+                models, data, state, control, control_spec=int(worlds._SPEC), skip_checks=True, nstep=ticks,
+                state=states, sensordata=sensors,
+            )  # fmt: skip
+        return time.perf_counter() - begun
 
 
 def our_seconds(env: Any, actions: np.ndarray) -> float:

@@ -21,7 +21,7 @@ from horseshoe.sim.assembly import cell as cells
 from horseshoe.sim.assembly.moments import Moments
 from horseshoe.sim.assembly.perception import NoiseConfig, Perception, true_scene
 from horseshoe.sim.assembly.render import Recorder, renderer
-from horseshoe.sim.assembly.scene import FIELDS, Assignment, Scene, SceneObserver
+from horseshoe.sim.assembly.scene import FIELDS, Assignment, SceneObserver
 from horseshoe.sim.assembly.starts import StartConfig, Starts, StartSampler
 from horseshoe.sim.assembly.task import LOST, OUTCOMES, Task, TaskConfig
 from horseshoe.sim.assembly.world import CHUNK, TICK, BatchWorld, PhysicsRange
@@ -189,27 +189,34 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         failed, success = np.isin(outcome, LOST), outcome == OUTCOMES.index("success")
         terminated, truncated = success | failed, done & late & ~(success | failed)
         info: dict[str, Any] = {"arm_reward": arm_reward, "terms": terms, "outcome": outcome, "success": success}
+        observation = self._observe()
         if done.any():
             info["whole"], info["steps"] = self.whole & ~self.again, self.steps.copy()
             info["delay"] = self.path.delay
-            info["final_obs"] = self._observe(done)
+            info["final_obs"] = np.where(done[:, None, None], observation, np.float32(0.0))
             info["final_privileged"] = self.privileged(done)
             if self.recorder:
                 for index in np.flatnonzero(done):
                     self.recorder.finish(int(index), OUTCOMES[outcome[index]])
             self._moments.keep(done & ~success & info["whole"], self.steps, self.rng)
             self._begin(done)
+            observation[done] = self._observe(done)
         if self.start_config.again and self._moments.due():
             self._moments.remember(self._moment())
-        return self._observe(), arm_reward.mean(1), terminated, truncated, info
+        return observation, arm_reward.mean(1), terminated, truncated, info
 
     outcomes = OUTCOMES
     frame_rate = 1 / (CHUNK * TICK)  # of recordings [Hz]
 
     def privileged(self, mask: Mask | None = None) -> Array:
-        """What only a critic in training may see: the true scene and physics, float32 (n_envs, n_arms, PRIVILEGED)."""
-        true = self._seen(true_scene(self.world.state(), self.path.target), mask)
-        n = self.num_envs
+        """What only a critic in training may see: the true scene and physics, float32 (n_envs, n_arms, PRIVILEGED).
+
+        Of the environments in mask (n_envs,); the true scene is zero elsewhere.
+        """
+        n, rows = self.num_envs, slice(None) if mask is None else mask
+        true = np.zeros((n, self.n_arms, FIELDS.size))
+        scene = true_scene(self.world.state(), self.path.target).take(rows)
+        true[rows] = self.observer.observe(scene, Assignment(self.assignment.pair[rows]))
         latched = self.world.magnets.latched
         pair = np.maximum(self.assignment.pair, 0)
         own = latched[np.arange(n)[:, None], pair] & (self.assignment.pair >= 0)
@@ -316,18 +323,11 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
                     moment[name][here] = value
                 self._go_to(moment)
 
-    def _observe(self, mask: Mask | None = None) -> Array:
-        """What the arms see now; of the cells in mask (n_envs,) only, zeros elsewhere."""
-        scene = self.perception.perceive(self.path.target)
-        self.assignment = self.observer.reconsider(scene, self.assignment)
-        return self._seen(scene, mask).astype(np.float32)
-
-    def _seen(self, scene: Scene, mask: Mask | None) -> Array:
-        if mask is None:
-            return self.observer.observe(scene, self.assignment)
-        seen = np.zeros((self.num_envs, self.n_arms, FIELDS.size))
-        seen[mask] = self.observer.observe(scene.take(mask), Assignment(self.assignment.pair[mask]))
-        return seen
+    def _observe(self, rows: Mask | slice = slice(None)) -> Array:
+        """What the arms of the environments in rows see now. Looking changes what is known: once a decision."""
+        scene = self.perception.perceive(self.path.target, rows)
+        self.assignment.pair[rows] = self.observer.reconsider(scene, Assignment(self.assignment.pair[rows])).pair
+        return self.observer.observe(scene, Assignment(self.assignment.pair[rows])).astype(np.float32)
 
     def record(self, count: int) -> Recorder:
         """Keep the coming episode of the first `count` environments for a video; call before `reset`."""

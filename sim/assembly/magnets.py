@@ -183,65 +183,71 @@ class Magnets:
         """Open every latch of the environments in mask, shape (n_envs,)."""
         self.latched[mask], self.parted[mask] = False, True
 
-    def wrenches(self, position: Array, rotation: Array) -> Array:
+    def wrenches(self, position: Array, rotation: Array, rows: slice = slice(None)) -> Array:
         """Magnetic wrench on every block about its centre, world frame.
 
         Args:
-            position: block centres [m], shape (n_envs, B, 3).
-            rotation: block orientations, shape (n_envs, B, 3, 3).
+            position: block centres [m], shape (n, B, 3).
+            rotation: block orientations, shape (n, B, 3, 3).
+            rows: which environments these are; all without it.
 
         Returns:
-            [N, N m], shape (n_envs, B, 6).
+            [N, N m], shape (n, B, 6).
         """
         total = np.zeros((len(position), len(self.blueprint.blocks), 6))
         magnets = self.blueprint.magnet_block, self._lever, self._moment, self._pairs, self._latch
-        _wrenches(position, rotation, *magnets, self.latched, self.size, self.strength, total)
+        _wrenches(position, rotation, *magnets, self.latched[rows], self.size[rows], self.strength[rows], total)
         return total
 
-    def gaps(self, position: Array, rotation: Array) -> tuple[Array, Array]:
-        """How far every latchable pair is from being joined.
+    def gaps(self, position: Array, rotation: Array, rows: slice = slice(None)) -> tuple[Array, Array]:
+        """How far every latchable pair is from being joined; arguments as those of `wrenches`.
 
         Returns:
-            Distance between the magnets' faces [m] and rotation from the joined orientation [rad], each (n_envs, P).
+            Distance between the magnets' faces [m] and rotation from the joined orientation [rad], each (n, P).
         """
         bp = self.blueprint
         distance, angle = np.empty((2, len(position), len(bp.pairs)))
         magnets = bp.magnet_block, bp.magnet_position, bp.pairs, bp.goal_rotation
-        _gaps(position, rotation, *magnets, self.size, distance, angle)
+        _gaps(position, rotation, *magnets, self.size[rows], distance, angle)
         return distance, angle
 
-    def update(self, distance: Array, angle: Array, force: Array, torque: Array, dt: float) -> Mask:
+    def update(
+        self, distance: Array, angle: Array, force: Array, torque: Array, dt: float, rows: slice = slice(None)
+    ) -> Mask:
         """Capture what came close enough and release what is pulled too hard.
 
         Args:
-            distance: of the faces of every pair [m], shape (n_envs, P); see `gaps`.
-            angle: from the joined orientation [rad], shape (n_envs, P).
-            force: load on every latchable pair as the engine measures it [N], shape (n_envs, P); ignored when open.
-            torque: the same [N m], shape (n_envs, P).
+            distance: of the faces of every pair [m], shape (n, P); see `gaps`.
+            angle: from the joined orientation [rad], shape (n, P).
+            force: load on every latchable pair as the engine measures it [N], shape (n, P); ignored when open.
+            torque: the same [N m], shape (n, P).
             dt: time since the last call [s].
+            rows: which environments these are; all without it.
 
         Returns:
-            Pairs captured by this call, shape (n_envs, P).
+            Pairs captured by this call, shape (n, P).
         """
-        limit = self.strength[:, None] ** 2
-        self.since += dt
+        latched, since, parted = self.latched[rows], self.since[rows], self.parted[rows]
+        limit = self.strength[rows, None] ** 2
+        since += dt
         pulled = (force > BREAK_FORCE * limit) | (torque > BREAK_TORQUE * limit)
-        released = self.latched & pulled & (self.since > GRACE)
-        self.latched &= ~released
-        self.since[released] = 0.0
-        self.parted = (self.parted & ~released) | (distance > CAPTURE_DISTANCE)
-        ready = self.parted | ((self.since > GRACE) & (distance < TOUCH))
+        released = latched & pulled & (since > GRACE)
+        latched &= ~released
+        since[released] = 0.0
+        parted &= ~released
+        parted |= distance > CAPTURE_DISTANCE
+        ready = parted | ((since > GRACE) & (distance < TOUCH))
         close = (distance < CAPTURE_DISTANCE) & (angle < CAPTURE_ANGLE) & ready
         if not close.any():
             return close
         # A magnet holds one other; of several candidates the nearest is captured, one a call.
         _, s, a = self.blueprint.pairs.T
         taken = np.zeros((len(close), len(self.blueprint.magnets)), dtype=bool)
-        env, pair = np.nonzero(self.latched)
+        env, pair = np.nonzero(latched)
         taken[env, s[pair]] = taken[env, a[pair]] = True
         close &= ~(taken[:, s] | taken[:, a])
         nearest = np.where(close, distance, np.inf).argmin(1)
         captured = close & (np.arange(close.shape[1]) == nearest[:, None])
-        self.latched |= captured
-        self.since[captured] = 0.0
+        latched |= captured
+        since[captured] = 0.0
         return captured

@@ -76,26 +76,27 @@ class Perception:
             self._lag[mask, column] = np.round(self._rng.uniform(*latency, k) * scale / (CHUNK * TICK)).astype(np.intp)
         self._fresh[mask] = True
 
-    def perceive(self, target: Array) -> Scene:
-        """The scene as sensors report it now.
+    def perceive(self, target: Array, rows: Mask | slice = slice(None)) -> Scene:
+        """The scene as sensors report it now; every look may lose a block.
 
         Args:
             target: commanded joints and opening, known exactly [rad, m], shape (n, R, 7).
+            rows: environments that are looked at; all without it.
         """
         cfg, rng, scale = self.config, self._rng, self.scale
-        blocks, arms = self._world.state(self._lag[:, 0]), self._world.state(self._lag[:, 1])
+        blocks, arms = (self._world.state(lag).take(rows) for lag in self._lag.T)
         shape = blocks.position.shape
-        position = blocks.position + self._shift + rng.normal(0, 1, shape) * cfg.position * scale
-        turn = self._turn + rng.normal(0, 1, shape) * cfg.rotation * scale
+        position = blocks.position + self._shift[rows] + rng.normal(0, 1, shape) * cfg.position * scale
+        turn = self._turn[rows] + rng.normal(0, 1, shape) * cfg.rotation * scale
         rotation = Rotation.from_rotvec(turn.reshape(-1, 3)).as_matrix().reshape(*shape, 3) @ matrices(
             blocks.quaternion
         )
-        lost = (rng.random(shape[:2]) < cfg.dropout) & ~self._fresh[:, None]
-        self._last_position = np.where(lost[..., None], self._last_position, position)
-        self._last_rotation = np.where(lost[..., None, None], self._last_rotation, rotation)
-        self._fresh[:] = False
+        lost = (rng.random(shape[:2]) < cfg.dropout) & ~self._fresh[rows, None]
+        position = np.where(lost[..., None], self._last_position[rows], position)
+        rotation = np.where(lost[..., None, None], self._last_rotation[rows], rotation)
+        self._last_position[rows], self._last_rotation[rows], self._fresh[rows] = position, rotation, False
         q = arms.q + rng.normal(0, 1, arms.q.shape) * cfg.joint
-        return Scene(q, arms.opening, self._last_position.copy(), self._last_rotation.copy(), target.copy())
+        return Scene(q, arms.opening, position, rotation, target[rows].copy())
 
     def snapshot(self) -> dict[str, Array]:
         """Everything `restore` needs to go on exactly from here."""

@@ -11,6 +11,7 @@ from itertools import permutations, product
 import numpy as np
 from numpy.typing import NDArray
 
+from horseshoe.compiled import compiled
 from horseshoe.hardware import xarm6
 from horseshoe.observation import Field, FieldSet
 from horseshoe.sim.assembly.blueprint import Blueprint
@@ -81,7 +82,7 @@ class Scene:
     rotation: Array
     target: Array
 
-    def take(self, index: NDArray[np.bool_]) -> "Scene":
+    def take(self, index: NDArray[np.bool_] | slice) -> "Scene":
         """The cells of an index."""
         return Scene(*(getattr(self, f.name)[index] for f in fields(self)))
 
@@ -216,13 +217,11 @@ class SceneObserver:
             Translation still to go, world [m], (n, K, 3); rotation still to go, in the block's joined frame,
             (n, K, 3, 3).
         """
-        bp, rows = self.blueprint, np.arange(len(pair))[:, None]
-        _, socket, accepted = np.moveaxis(bp.pairs[pair], -1, 0)
-        first, second = bp.magnet_block[socket], bp.magnet_block[accepted]
-        base_rotation = scene.rotation[rows, first]
-        place = scene.position[rows, first] + (base_rotation @ bp.goal_position[pair][..., None])[..., 0]
-        frame = scene.rotation[rows, second] @ np.swapaxes(bp.goal_rotation[pair], -1, -2)
-        return place - scene.position[rows, second], np.swapaxes(frame, -1, -2) @ base_rotation
+        bp = self.blueprint
+        to_go, turn = np.empty((*pair.shape, 3)), np.empty((*pair.shape, 3, 3))
+        joined = bp.pairs, bp.magnet_block, bp.goal_position, bp.goal_rotation
+        _goal_errors(scene.position, scene.rotation, pair, *joined, to_go, turn)
+        return to_go, turn
 
     def mirrored(self, assignment: Assignment) -> NDArray[np.bool_]:
         """Which arms see the mirror image, shape (n, R)."""
@@ -280,6 +279,41 @@ class SceneObserver:
     def unmirror(self, action: Array, assignment: Assignment) -> Array:
         """Actions of arms that see the mirror image, as the real joints must do them; (n, R, 7)."""
         return np.where(self.mirrored(assignment)[..., None], action * MIRROR_ACTION, action)
+
+
+@compiled
+def _goal_errors(
+    position: Array, rotation: Array, pair: Index, pairs: Index, block: Index, place: Array, joined: Array,
+    to_go: Array, turn: Array,
+) -> None:  # fmt: skip
+    """Fill in what `SceneObserver.goal_errors` returns.
+
+    Args:
+        position: of the blocks [m], (n, B, 3).
+        rotation: of the blocks, (n, B, 3, 3).
+        pair: rows of pairs, (n, K).
+        pairs: connection, socket and accepted magnet, (P, 3).
+        block: of each magnet, (M,).
+        place: of the second block in the first one's frame when joined [m], (P, 3).
+        joined: its rotation then, (P, 3, 3).
+        to_go: to fill in, (n, K, 3).
+        turn: to fill in, (n, K, 3, 3).
+    """
+    frame = np.empty((3, 3))
+    for i in range(pair.shape[0]):
+        for k in range(pair.shape[1]):
+            p = pair[i, k]
+            a, b = block[pairs[p, 1]], block[pairs[p, 2]]
+            first, second = rotation[i, a], rotation[i, b]
+            for x in range(3):
+                to_go[i, k, x] = position[i, a, x] - position[i, b, x]
+                for y in range(3):
+                    to_go[i, k, x] += first[x, y] * place[p, y]
+                    frame[x, y] = second[x, 0] * joined[p, y, 0]
+                    frame[x, y] += second[x, 1] * joined[p, y, 1] + second[x, 2] * joined[p, y, 2]
+            for x in range(3):
+                for y in range(3):
+                    turn[i, k, x, y] = frame[0, x] * first[0, y] + frame[1, x] * first[1, y] + frame[2, x] * first[2, y]
 
 
 def _columns(rotation: Array) -> Array:

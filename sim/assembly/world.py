@@ -1,6 +1,9 @@
 """The batch world: many cells side by side in MuJoCo, advanced by `mujoco.rollout` in C++ threads."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from itertools import pairwise
 
 import mujoco
 import numpy as np
@@ -67,8 +70,8 @@ class WorldState:
     arm_contact: Array
     table_contact: Array
 
-    def take(self, index: Array | Mask) -> "WorldState":
-        """The environments of an index, copied."""
+    def take(self, index: Array | Mask | slice) -> "WorldState":
+        """The environments of an index; copied, unless it is a slice."""
         return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
@@ -113,8 +116,12 @@ class BatchWorld:
         self._pool[:] = self.models
         self._sizes, self._lags, self._strengths = size_lag_strength(self.physics)
         model = self.models[0]
-        self._data = [mujoco.MjData(model) for _ in range(max(n_threads, 1))]
-        self._rollout = Rollout(nthread=n_threads if n_threads > 1 else 0)
+        # Every thread advances cells of its own from one look at the magnets to the next; none waits for another.
+        ends = np.linspace(0, n_envs, min(max(n_threads, 1), n_envs) + 1).round().astype(int).tolist()
+        self._parts = [slice(*pair) for pair in pairwise(ends)]
+        self._data = [mujoco.MjData(model) for _ in self._parts]
+        self._threads = ThreadPoolExecutor(len(self._parts)) if len(self._parts) > 1 else None
+        self._rollouts = [Rollout(nthread=0) for _ in self._parts]
         self._nq, self._nv = model.nq, model.nv
         size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
         self._default = np.empty(size)
@@ -182,27 +189,36 @@ class BatchWorld:
         control = targets.reshape(n, n_ticks, -1).copy()
         for r in range(self.n_arms):
             control[..., 7 * r + 6] = xarm6.GRIPPER_STROKE - control[..., 7 * r + 6]
-        frozen = self.diverged.copy()
         self._force[:] = 0.0
-        self.trace = self.trace[-1:]
+        self.trace = self.trace[-1:] + [np.empty_like(self._state) for _ in range(-(-n_ticks // CHUNK))]
+        in_turn = self._threads.map if self._threads else map
+        list(in_turn(partial(self._advance, control), self._parts, self._rollouts, self._data))
+        self._name_sides()
+
+    def _advance(self, control: Array, rows: slice, rollout: Rollout, data: mujoco.MjData) -> None:
+        """What `advance` does for some of the environments."""
+        models, state, force = self._env_models[rows], self._state[rows], self._force[rows]
+        n_ticks, diverged = control.shape[1], self.diverged[rows]
         # A weld is a spring of known stiffness at rest: how far it gives way tells the load.
-        give = self._compliance[self.model_index]
+        give = self._compliance[self.model_index[rows]]
         for start in range(0, n_ticks, LOOK):
             ticks = min(LOOK, n_ticks - start)
-            position, rotation = self._block_poses()
-            distance, angle = self.magnets.gaps(position, rotation)
-            self.magnets.update(distance, angle, distance / give[..., 0], angle / give[..., 1], dt=ticks * TICK)
-            buffer = self._control[:, :ticks] if ticks < LOOK else self._control
-            buffer[..., : control.shape[-1]] = control[:, start : start + ticks]
-            buffer[..., self._xfrc] = self.magnets.wrenches(position, rotation).reshape(n, 1, -1)
-            buffer[..., self._eq] = self.magnets.latched[:, None]
-            states = self._states if ticks == LOOK else np.empty((n, ticks, self._state.shape[1]))
-            sensors = self._sensors if ticks == LOOK else np.empty((n, ticks, self._sensors.shape[2]))
-            self._rollout.rollout(
-                self._env_models,
-                self._data,
-                np.ascontiguousarray(self._state),
-                np.ascontiguousarray(buffer),
+            position, rotation = self._block_poses(rows)
+            distance, angle = self.magnets.gaps(position, rotation, rows)
+            load = distance / give[..., 0], angle / give[..., 1]
+            self.magnets.update(distance, angle, *load, dt=ticks * TICK, rows=rows)
+            buffer = self._control[rows, :ticks]
+            buffer[..., : control.shape[-1]] = control[rows, start : start + ticks]
+            buffer[..., self._xfrc] = self.magnets.wrenches(position, rotation, rows).reshape(len(state), 1, -1)
+            buffer[..., self._eq] = self.magnets.latched[rows, None]
+            states, sensors = self._states[rows, :ticks], self._sensors[rows, :ticks]
+            if ticks < LOOK:
+                buffer, states, sensors = buffer.copy(), states.copy(), sensors.copy()
+            rollout.rollout(
+                models,
+                [data],
+                state,
+                buffer,
                 control_spec=int(_SPEC),
                 skip_checks=True,
                 nstep=ticks,
@@ -211,16 +227,14 @@ class BatchWorld:
             )
             after = states[:, -1]
             # MuJoCo resets a state that explodes, time included; so does nothing else.
-            bad = ~np.isfinite(after).all(1) | (after[:, 0] < self._state[:, 0] + (ticks - 0.5) * TICK)
+            bad = ~np.isfinite(after).all(1) | (after[:, 0] < state[:, 0] + (ticks - 0.5) * TICK)
             bad |= np.abs(after[:, 1 : 1 + self._nq + self._nv]).max(1) > 1e3
-            frozen |= bad
-            self._state = np.where(frozen[:, None], self._state, after)
+            diverged |= bad
+            np.copyto(state, after, where=~diverged[:, None])
             if (start + ticks) % CHUNK == 0 or start + ticks == n_ticks:
-                self.trace.append(self._state.copy())
-            force = np.linalg.norm(sensors.reshape(n, ticks, -1, 3), axis=-1).max(1)
-            np.maximum(self._force, np.where(frozen[:, None], 0.0, force), out=self._force)
-        self.diverged = frozen
-        self._name_sides()
+                self.trace[1 + (start + ticks - 1) // CHUNK][rows] = state
+            touch = np.linalg.norm(sensors.reshape(len(state), ticks, -1, 3), axis=-1).max(1)
+            np.maximum(force, np.where(diverged[:, None], 0.0, touch), out=force)
 
     def _name_sides(self) -> NDArray[np.intp]:
         """Call free blocks that rolled over by the side that is up now; their sides are alike, and nothing moves.
@@ -312,8 +326,9 @@ class BatchWorld:
         """Position and quaternion of every block, a view of the state, shape (n_envs, B, 7)."""
         return self._state[:, 1 + self.n_arms * _PER_ARM : 1 + self._nq].reshape(self.n_envs, self.n_blocks, 7)
 
-    def _block_poses(self) -> tuple[Array, Array]:
-        return self._blocks[..., :3], magnets.matrices(self._blocks[..., 3:])
+    def _block_poses(self, rows: slice = slice(None)) -> tuple[Array, Array]:
+        blocks = self._blocks[rows]
+        return blocks[..., :3], magnets.matrices(blocks[..., 3:])
 
 
 def _weld_compliance(model: mujoco.MjModel, blueprint: Blueprint) -> Array:

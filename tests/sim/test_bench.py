@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 pytest.importorskip("mujoco")
+from mujoco.rollout import rollout
 
 from horseshoe import cli
 from horseshoe.bench import source
@@ -16,17 +17,15 @@ from horseshoe.sim.assembly.env import make_vector
 
 
 def test_raw_rollout_gets_the_states_and_controls_the_environment_had() -> None:
-    env = make_vector(4, "connect", n_threads=1, pool=2, start_batch=8)
+    env = make_vector(4, "connect", n_threads=2, pool=2, start_batch=8)
     env.reset(seed=0)
     actions = np.random.default_rng(0).normal(0, 0.2, (2, 4, 2, 7))
     kept = source("sim").record(env, actions)
     assert len(kept) == 2
     models, state, control = kept[1]
     assert control.shape[:2] == (4, 20)
-    states, _ = env.world._rollout.rollout(
-        models, env.world._data, state, control, control_spec=int(worlds._SPEC), nstep=20
-    )
-    # Warm starts differ between one rollout of 20 steps and five of 4; the motion does not.
+    states, _ = rollout(models, env.world._data[0], state, control, control_spec=int(worlds._SPEC), nstep=20)
+    # Warm starts differ between one rollout of 20 steps and ten of 2; the motion does not.
     np.testing.assert_allclose(states[:, -1], env.world.trace[-1], atol=1e-4)
 
 

@@ -375,3 +375,16 @@ def test_whatever_two_arms_are_told_they_keep_apart() -> None:
         q = env.path.decision(np.clip(wish + lean, -1, 1), q)[:, -1, :, :6]
         gaps.append(capsules.gaps_and_gradients(q, env.cell.base_poses)[0].min())
     assert 0.012 < min(gaps) < 0.03, "nearer than the guard allows; or never near, which would prove nothing"
+
+
+def test_the_end_of_one_episode_is_no_second_look_at_the_others() -> None:
+    env = AssemblyVectorEnv(64, AssemblyConfig("connect", noise=NoiseConfig(dropout=0.5)), **SMALL)
+    env.reset(seed=0)
+    lost = []
+    for _ in range(4):
+        before = env.perception._last_position.copy()
+        env.steps[0] = 10_000
+        *_, info = env.step(np.zeros((64, 2, 7)))
+        assert info["outcome"][0]
+        lost.append((env.perception._last_position == before).all(-1)[1:])
+    assert np.mean(lost) == pytest.approx(0.5, abs=0.08)
