@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from horseshoe.compiled import compiled
 from horseshoe.hardware import xarm6
-from horseshoe.hardware.kinematics import link_poses
 from horseshoe.hardware.xarm6 import Array
 
 Index = NDArray[np.intp]
@@ -65,19 +64,12 @@ def arm_capsules(q: Array, opening: float, base: Array | None = None) -> Array:
     Returns:
         [m], shape (10, 2, 3); radii are in `RADII`, names in `NAMES`.
     """
-    link_rotations, link_positions = link_poses(q)
-    rotations, positions = np.empty((7, 3, 3)), np.empty((7, 3))
-    if base is None:
-        rotations[0], positions[0] = np.eye(3), 0.0
-        rotations[1:], positions[1:] = link_rotations, link_positions
-    else:
-        rotations[0], positions[0] = base[:3, :3], base[:3, 3]
-        rotations[1:] = base[:3, :3] @ link_rotations
-        positions[1:] = link_positions @ base[:3, :3].T + base[:3, 3]
+    base = np.eye(4) if base is None else base
+    poses = np.concatenate([base[None], xarm6.link_frames(q[None], base[None])[0]])[_LINK]
     ends = _ENDS.copy()
     for finger, side in zip(_FINGERS, (0.5, -0.5), strict=True):
         ends[finger, 1, 1] += side * opening
-    return ends @ rotations[_LINK].transpose(0, 2, 1) + positions[_LINK][:, None]
+    return ends @ poses[:, :3, :3].transpose(0, 2, 1) + poses[:, None, :3, 3]
 
 
 def segment_distances(first: Array, second: Array) -> Array:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from horseshoe.hardware import xarm6
-from horseshoe.hardware.kinematics import tool_jacobian
 from horseshoe.hardware.xarm6 import Array
 
 # The firmware averages speed over a window nobody documents (docs/emulator.md), in which one late packet makes a stream
@@ -138,7 +137,7 @@ class Limiter:
     def _within_tool_speed(self, wanted: Array) -> Array:
         """Blend the wanted velocity with a stop of all joints in proportion until the tool is slow enough."""
         limit = self.limits.tool_speed
-        jacobian = tool_jacobian(self.q)
+        jacobian = xarm6.jacobian(self.q)[:3]
         lever = np.sqrt((jacobian * jacobian).sum(axis=0))
         if lever.dot(np.abs(wanted)) <= limit:
             return wanted
@@ -158,6 +157,7 @@ class Limiter:
         duration = float(np.abs(v).max()) / self.limits.acceleration
         speeds = []
         for time in (0.25, 0.5):
-            ahead = tool_jacobian(self.q + v * (duration * (time - 0.5 * time * time))) @ v
+            q = self.q + v * (duration * (time - 0.5 * time * time))
+            ahead = xarm6.jacobian(q)[:3] @ v
             speeds.append((1.0 - time) * float(np.sqrt(ahead @ ahead)))
         return max(speeds)

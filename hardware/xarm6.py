@@ -8,7 +8,7 @@ the URDF: the base frame has z up and x forward, the flange frame has z out of t
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from horseshoe.compiled import compiled
@@ -160,3 +160,20 @@ def tool_pose_and_jacobian(q: Array) -> tuple[Array, Array]:
     shape = (-1, N_JOINTS, 4, 4)
     _jacobians(frames.reshape(shape), pose[..., :3, 3].reshape(-1, 3), rows.reshape(-1, 6, N_JOINTS))
     return pose, rows
+
+
+def tool_position(q: Array, offset: ArrayLike = (0.0, 0.0, TOOL_OFFSET)) -> Array:
+    """Position of the tool centre point in the arm's base frame.
+
+    Args:
+        q: joint positions [rad], shape (..., 6).
+        offset: of the tool centre point in the flange frame [m], shape (3,).
+
+    Returns:
+        [m], shape (..., 3).
+    """
+    flange = link_frames(q)[..., -1, :3, :]
+    return flange[..., :3] @ np.asarray(offset) + flange[..., 3]
+
+
+jacobian(np.zeros(N_JOINTS))  # compiled, or read from disk, now: no servo tick has the time for it

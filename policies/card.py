@@ -8,6 +8,8 @@ from horseshoe import configuration
 from horseshoe import contract as contracts
 from horseshoe.configuration import write_atomically
 
+SCRATCH = "scratch.json"  # learning curves of runs from scratch, of `benchmarks/learning_curves.py`
+
 
 def _reached(curve: list[dict[str, float]], level: float) -> str:
     for point in curve:
@@ -134,7 +136,7 @@ simulation: no demonstrations, no hand-made controller. Revision `{contract.revi
 {_reached(curve, 0.9)}. {_origin(contract)}
 
 ![learning curve](curve.png)
-
+{_from_scratch(folder)}
 ## Measured
 
 Deterministic policy, seeds that training never saw, 95 % Wilson intervals.
@@ -143,17 +145,43 @@ Deterministic policy, seeds that training never saw, 95 % Wilson intervals.
 |---|---|---|---|
 """ + "\n".join(_row(r) for r in contract.results)
     write_atomically(folder / "card.md", text + "\n")
-    _draw(curve, folder / "curve.png")
+    _draw({"success, whole starts": curve}, folder / "curve.png")
 
 
-def _draw(curve: list[dict[str, float]], path: Path) -> None:
+def _from_scratch(folder: Path) -> str:
+    """What runs from scratch came to, and a picture of their curves; nothing where none were kept."""
+    if not (folder / SCRATCH).exists():
+        return ""
+    runs = json.loads((folder / SCRATCH).read_text())
+    _draw({r["name"]: r["curve"] for r in runs}, folder / "scratch.png")
+    lines = [
+        f"| {r['name']} | {r['decisions'] / 1e6:.1f} M | {r['minutes']:.0f} min | {r['success_rate']:.1%} of {r['episodes']} "
+        f"[{r['ci95'][0]:.1%}, {r['ci95'][1]:.1%}] |"
+        for r in runs
+    ]
+    rows = "\n".join(lines)
+    return f"""
+From scratch, a core each (`python benchmarks/learning_curves.py`), deterministic policy at the end:
+
+| run | decisions | wall time | success |
+|---|---|---|---|
+{rows}
+
+![learning curves from scratch](scratch.png)
+"""
+
+
+def _draw(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
-    minutes = [p["seconds"] / 60 for p in curve]
-    axes.plot(minutes, [100 * p["success"] for p in curve], label="success, whole starts")
-    axes.plot(minutes, [100 * p["level"] for p in curve], "--", color="0.6", label="curriculum level")
+    for k, (name, curve) in enumerate(curves.items()):
+        minutes = [p["seconds"] / 60 for p in curve]
+        axes.plot(minutes, [100 * p["success"] for p in curve], color=f"C{k}", label=name)
+        axes.plot(
+            minutes, [100 * p["level"] for p in curve], ":", color=f"C{k}", label=None if k else "curriculum level"
+        )
     axes.set(xlabel="wall time [min]", ylabel="%", ylim=(0, 102), title="exploring policy, noise and delay on")
     axes.legend()
     axes.grid(alpha=0.3)

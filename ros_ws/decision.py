@@ -72,6 +72,11 @@ class Decider:
         gap = partial(capsules.gaps_and_gradients, bases=cell_.base_poses)
         self.path = ActionPath(contract.action, 1, contract.robots, xarm6.tool_pose_and_jacobian, gap)
         self.assignment = Assignment(np.full((1, contract.robots), -1))
+        # What is compiled at its first call is so now, and not when arms wait for it.
+        blocks, arms = len(blueprint_.blocks), contract.robots
+        nowhere = Seen(np.zeros((arms, 6)), np.zeros(arms), np.zeros((blocks, 3)), np.tile([1.0, 0, 0, 0], (blocks, 1)))
+        self.start(nowhere)
+        self.path.decision(np.zeros((1, arms, 7)), nowhere.q[None])
 
     @property
     def delay_range(self) -> tuple[float, float]:

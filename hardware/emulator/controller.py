@@ -17,7 +17,6 @@ from horseshoe.hardware.emulator.arm_model import ArmModel, ArmState
 from horseshoe.hardware.emulator.gripper import Gripper
 from horseshoe.hardware.emulator.motion import BRAKE_DECELERATION, DT, Move, SetPoint, SpeedWatch
 from horseshoe.hardware.emulator.protocol import Feedback, Reply, Request, Status
-from horseshoe.hardware.kinematics import link_poses, tool_position
 from horseshoe.hardware.xarm6 import Array
 
 EMERGENCY_STOPS = (1, 2, 3)
@@ -185,7 +184,7 @@ class Controller:
     def _check_position(self) -> None:
         settings = self.settings
         if settings.fence:
-            tool = tool_position(self.set_point.q, self._tool_offset()) * 1000
+            tool = xarm6.tool_position(self.set_point.q, self._tool_offset()) * 1000
             upper, lower = np.array(settings.boundary[::2]), np.array(settings.boundary[1::2])
             if (tool > upper).any() or (tool < lower).any():
                 self.fail(35)
@@ -314,9 +313,9 @@ class Controller:
 
     def tool_pose(self, joints: Array) -> tuple[float, ...]:
         """Pose of the tool with the set offset, x, y, z [mm] and roll, pitch, yaw [rad] (fixed axes)."""
-        rotations, positions = link_poses(joints)
-        rotation = rotations[5] @ _rpy_matrix(*self.settings.tcp_offset[3:])
-        position = 1000 * positions[5] + rotations[5] @ np.array(self.settings.tcp_offset[:3])
+        flange = xarm6.link_frames(joints)[-1, :3]
+        rotation = flange[:, :3] @ _rpy_matrix(*self.settings.tcp_offset[3:])
+        position = 1000 * flange[:, 3] + flange[:, :3] @ np.array(self.settings.tcp_offset[:3])
         roll = math.atan2(rotation[2, 1], rotation[2, 2])
         pitch = math.asin(max(-1.0, min(1.0, -rotation[2, 0])))
         return (*position.tolist(), roll, pitch, math.atan2(rotation[1, 0], rotation[0, 0]))

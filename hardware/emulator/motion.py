@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from horseshoe.hardware import limits, xarm6
-from horseshoe.hardware.kinematics import tool_position
 from horseshoe.hardware.limits import follow
 from horseshoe.hardware.xarm6 import Array
 
@@ -121,7 +120,7 @@ class SpeedWatch:
         if self._history and target is self._history[-1][0]:
             tool = self._history[-1][1]
         else:
-            tool = tool_position(target, offset)
+            tool = xarm6.tool_position(target, offset)
         self._history.append((target, tool))
         first_target, first_tool = self._history[0]
         joints = np.abs(target - first_target) / (SPEED_WINDOW * DT)

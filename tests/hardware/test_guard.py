@@ -6,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from horseshoe.hardware import capsules
+from horseshoe.hardware import capsules, xarm6
 from horseshoe.hardware.arm_state import ArmSnapshot, Phase
 from horseshoe.hardware.guard import Guard, GuardLimits
-from horseshoe.hardware.kinematics import link_poses
 from tests.conftest import vendor_mesh
 
 HOME = np.array([0.0, -0.4, -0.6, 0.0, 1.0, 0.0])
@@ -103,8 +102,8 @@ def test_from_the_wrist_on_the_capsules_hold_the_vendors_meshes_up_to_a_centimet
     vertices = vendor_mesh(mesh)
     rng = np.random.default_rng(0)
     for q in rng.uniform(-1.5, 1.5, (8, 6)):
-        rotations, positions = link_poses(q)
-        points = vertices @ rotations[link - 1].T + positions[link - 1]
+        pose = xarm6.link_frames(q)[link - 1]
+        points = vertices @ pose[:3, :3].T + pose[:3, 3]
         ends = capsules.arm_capsules(q, 0.085)
         along = ends[:, 1] - ends[:, 0]
         part = np.clip(((points[:, None] - ends[:, 0]) * along).sum(-1) / (along**2).sum(-1), 0, 1)

@@ -11,7 +11,6 @@ from horseshoe.hardware.arm_settings import ArmSettings, CommandRefused, check_t
 from horseshoe.hardware.emulator import Controller, KinematicArm
 from horseshoe.hardware.emulator.protocol import Register, Request, pack_floats
 from horseshoe.hardware.emulator.registers import answer
-from horseshoe.hardware.kinematics import tool_jacobian, tool_position
 from horseshoe.hardware.limits import Limiter, ServoLimits
 from horseshoe.hardware.servo_stream import ServoStream
 
@@ -177,9 +176,3 @@ def test_limits_the_firmware_does_not_allow_are_refused_by_name(field: str) -> N
 def test_refusal_of_a_jump_names_joint_and_limit() -> None:
     with pytest.raises(CommandRefused, match=r"left arm: target 0 jumps 0.400 rad on joint3; at most 0.25 rad"):
         check_targets(HOME + np.array([0, 0, 0.4, 0, 0, 0]), HOME, ArmSettings("left", "127.0.0.1"))
-
-
-def test_servo_rate_kinematics_agree_with_the_batched_ones() -> None:
-    q = np.random.default_rng(3).uniform(-2, 2, 6)
-    assert np.allclose(tool_jacobian(q), xarm6.jacobian(q)[:3])
-    assert np.allclose(tool_position(q), xarm6.forward_kinematics(q)[:3, 3])
