@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from horseshoe.errors import ConfigurationError, HorseshoeError
 
-MARGIN = 3  # [cells] between the edge of the grid and the walls; `mpm.py` has the same
+MARGIN = 3  # [cells] between the edge of the grid and the walls; `nodes.py` has the same
 MAX_ROBOTS = 12
 
 

@@ -1,4 +1,4 @@
-"""Kernels that run `mpm.py` over a control step, forward and backward: fused per scene (CPU) or per stage (CUDA).
+"""Kernels that run `mpm.py` and `nodes.py` over a control step and back: fused per scene (CPU) or per stage (CUDA).
 
 Work buffers consist of blocks, each with the `steps + 1` states and `steps` grids of one control step, flattened as
 [block, step, scene, item]. The state at the start of every control step is kept for the whole rollout (checkpoints);
@@ -9,6 +9,7 @@ import warp as wp
 
 from horseshoe.sim.push import mpm
 from horseshoe.sim.push.mpm import Body, Grid
+from horseshoe.sim.push.nodes import node_adjoint, node_velocity
 
 # Warp's default flags hold back LLVM's vectoriser (slp-recursion-max-depth); without it these kernels are 20 % faster.
 FLAGS = "-march=native -mllvm=-inline-threshold=9000 -mllvm=-inline-cold-callsite-threshold=3000"
@@ -156,9 +157,7 @@ def advance(
         for i in range(low_i, high_i + 3):
             for j in range(low_j, high_j + 3):
                 k = first + i * g.n + j
-                nodes.u[k] = mpm.node_velocity(
-                    nodes.q[k], i, j, tau, body, g, robots.x, robots.v, first_robot, robots.n
-                )
+                nodes.u[k] = node_velocity(nodes.q[k], i, j, tau, body, g, robots.x, robots.v, first_robot, robots.n)
         for p in range(N):
             from_grid(w, a + p, b + p, g, nodes.u, first, broken, s)
     for p in range(N):
@@ -199,7 +198,7 @@ def advance_adjoint(
         for i in range(box[0], box[2]):
             for j in range(box[1], box[3]):
                 k = i * g.n + j
-                nodes_bar.q[first_bar + k] = mpm.node_adjoint(
+                nodes_bar.q[first_bar + k] = node_adjoint(
                     nodes.q[first + k], i, j, tau, body, g, nodes_bar.u[first_bar + k],
                     robots.x, robots.v, first_robot, robots.n, robots_bar.x, robots_bar.v,
                 )  # fmt: skip
@@ -232,7 +231,7 @@ def update_nodes(t: int, step: int, size: Size, g: Grid, bodies: wp.array(dtype=
     k = (step * size.scenes + s) * g.n * g.n + i * g.n + j
     first_robot = (t * size.scenes + s) * robots.n
     tau = float(step) * g.dt
-    nodes.u[k] = mpm.node_velocity(nodes.q[k], i, j, tau, bodies[s], g, robots.x, robots.v, first_robot, robots.n)
+    nodes.u[k] = node_velocity(nodes.q[k], i, j, tau, bodies[s], g, robots.x, robots.v, first_robot, robots.n)
 
 
 @wp.kernel
@@ -275,7 +274,7 @@ def update_nodes_adjoint(
     first_robot = (t * size.scenes + s) * robots.n
     k = i * g.n + j
     k_bar = s * g.n * g.n + k
-    nodes_bar.q[k_bar] = mpm.node_adjoint(
+    nodes_bar.q[k_bar] = node_adjoint(
         nodes.q[(step * size.scenes + s) * g.n * g.n + k], i, j, float(step) * g.dt, bodies[s], g, nodes_bar.u[k_bar],
         robots.x, robots.v, first_robot, robots.n, robots_bar.x, robots_bar.v,
     )  # fmt: skip
