@@ -16,7 +16,7 @@ from horseshoe.hardware import xarm6
 from horseshoe.sim.assembly import magnets
 from horseshoe.sim.assembly.blueprint import Blueprint
 from horseshoe.sim.assembly.cell import Cell
-from horseshoe.sim.assembly.quasistatic_kernels import advance_chunk
+from horseshoe.sim.assembly.quasistatic_kernels import Cells, advance_chunk
 from horseshoe.sim.assembly.world import CHUNK, TICK, PhysicsRange, WorldState, size_lag_strength
 
 Array = NDArray[np.float64]
@@ -61,17 +61,17 @@ class QuasiStaticWorld:
         if (blueprint.magnet_block[socket] != 0).any():
             raise ValueError("blueprint: every socket must be on the first block for the quasi-static world")
         goal = np.concatenate([blueprint.goal_position, _quaternions(blueprint.goal_rotation)], axis=1)
-        self._constants = [
-            _array([[*o[:3, 3], *_quaternions(o[:3, :3])] for o in xarm6.ORIGINS], wp.transform),
-            _array([[*o[:3, 3], *_quaternions(o[:3, :3])] for o in cell.base_poses], wp.transform),
-            _array(np.array([x.size for x in blueprint.blocks]) / 2, wp.vec3),
-            wp.array(blueprint.magnet_block[accepted].astype(np.int32), dtype=int, device="cpu"),
-            _array(goal, wp.transform),
-        ]
-        self._scratch = [
-            wp.zeros((n, b), dtype=wp.vec3, device="cpu"),
-            wp.zeros((n, r), dtype=wp.transform, device="cpu"),
-        ]
+        self._cells = Cells()
+        frames = [[*o[:3, 3], *_quaternions(o[:3, :3])] for o in xarm6.ORIGINS]
+        self._cells.origins = _array(frames, wp.transform)
+        frames = [[*o[:3, 3], *_quaternions(o[:3, :3])] for o in cell.base_poses]
+        self._cells.bases = _array(frames, wp.transform)
+        self._cells.nominal = _array(np.array([x.size for x in blueprint.blocks]) / 2, wp.vec3)
+        block = blueprint.magnet_block[accepted].astype(np.int32)
+        self._cells.accepted, self._cells.joined = wp.array(block, dtype=int, device="cpu"), _array(goal, wp.transform)
+        self._cells.servo, self._cells.tick, self._cells.table = SERVO, TICK, cell.table.height
+        self._cells.half = wp.zeros((n, b), dtype=wp.vec3, device="cpu")
+        self._cells.tool = wp.zeros((n, r), dtype=wp.transform, device="cpu")
         self.trace = [self._pack()]
 
     def reset(
@@ -103,31 +103,15 @@ class QuasiStaticWorld:
             self.magnets.update(PULL * distance, PULL * angle, load, 0.0 * load, dt=duration)
             self._latched[:] = self.magnets.latched
             blocks, joints = self._block.copy(), self._q.copy()
-            wp.launch(
-                advance_chunk,
-                dim=self.n_envs,
-                inputs=[
-                    *self._constants,
-                    _shared(part),
-                    _shared(self._lag),
-                    _shared(self._size),
-                    SERVO,
-                    TICK,
-                    self.cell.table.height,
-                    _shared(self._latched, int),
-                    _shared(joints),
-                    _shared(self._q),
-                    _shared(self._filtered),
-                    _shared(self._opening),
-                    _shared(self._block, wp.transform),
-                    _shared(self._held, int),
-                    _shared(self._grip, wp.transform),
-                    *self._scratch,
-                    _shared(self._contact),
-                    _shared(self._load),
-                ],
-                device="cpu",
-            )
+            w = self._cells
+            w.target, w.lag, w.size = _shared(part), _shared(self._lag), _shared(self._size)
+            w.latched, w.before, w.q, w.filtered = (
+                _shared(self._latched, int), _shared(joints), _shared(self._q), _shared(self._filtered)
+            )  # fmt: skip
+            w.opening, w.block = _shared(self._opening), _shared(self._block, wp.transform)
+            w.held, w.grip = _shared(self._held, int), _shared(self._grip, wp.transform)
+            w.contact, w.load = _shared(self._contact), _shared(self._load)
+            wp.launch(advance_chunk, dim=self.n_envs, inputs=[w], device="cpu")
             speed = [(self._q - joints) / duration, _velocity(blocks, self._block, duration)]
             self._speed = np.concatenate([s.reshape(self.n_envs, -1) for s in speed], axis=1)
             self.trace.append(self._pack())

@@ -29,6 +29,35 @@ PRESS = wp.constant(25.0)  # of a finger that lands on a block [N]
 BREAK = wp.constant(1000.0)  # [N]
 
 
+@wp.struct
+class Cells:
+    """All cells (n) of R arms, B blocks and P latchable pairs, for one chunk of servo ticks."""
+
+    origins: wp.array(dtype=wp.transform)  # of the joints, (6,)
+    bases: wp.array(dtype=wp.transform)  # of the arms, (R,)
+    nominal: wp.array(dtype=wp.vec3)  # half sizes of the blocks, (B,)
+    accepted: wp.array(dtype=int)  # block of every pair that is joined to the first one, (P,)
+    joined: wp.array(dtype=wp.transform)  # its pose there, (P,)
+    servo: float  # time constant of the joints [s]
+    tick: float  # [s]
+    table: float  # height [m]
+    target: wp.array4d(dtype=float)  # joints [rad] and opening [m], (n, ticks, R, 7)
+    lag: wp.array(dtype=float)  # of the servos' filters [s], (n,)
+    size: wp.array(dtype=float)  # scale of the blocks, (n,)
+    latched: wp.array2d(dtype=int)  # (n, P)
+    before: wp.array3d(dtype=float)  # joints at the start [rad], (n, R, 6)
+    q: wp.array3d(dtype=float)  # [rad], (n, R, 6)
+    filtered: wp.array3d(dtype=float)  # (n, R, 6)
+    opening: wp.array2d(dtype=float)  # [m], (n, R)
+    block: wp.array2d(dtype=wp.transform)  # (n, B)
+    held: wp.array2d(dtype=int)  # block that each arm holds, or -1, (n, R)
+    grip: wp.array2d(dtype=wp.transform)  # its pose in the tool, (n, R)
+    half: wp.array2d(dtype=wp.vec3)  # scratch, (n, B)
+    tool: wp.array2d(dtype=wp.transform)  # scratch, (n, R)
+    contact: wp.array2d(dtype=float)  # arm on arm, then each arm on the table [N], (n, 1 + R)
+    load: wp.array2d(dtype=float)  # on every pair [N], (n, P)
+
+
 @wp.func
 def rect_of(pose: wp.transform, half: wp.vec3):
     r = Rect()
@@ -82,26 +111,27 @@ def moved(pose: wp.transform, about: wp.vec2, shift: wp.vec2, turn: float):
 
 
 @wp.func
-def holder(env: int, b: int, held: wp.array2d(dtype=int)):
-    for r in range(held.shape[1]):
-        if held[env, r] == b:
+def holder(w: Cells, env: int, b: int):
+    """The arm that holds block b, or -1."""
+    for r in range(w.held.shape[1]):
+        if w.held[env, r] == b:
             return r
     return -1
 
 
 @wp.func
-def pair_of(env: int, b: int, latched: wp.array2d(dtype=int), accepted: wp.array(dtype=int)):
+def pair_of(w: Cells, env: int, b: int):
     """The latched pair that joins block b to the first one, or -1."""
-    for p in range(latched.shape[1]):
-        if latched[env, p] == 1 and accepted[p] == b:
+    for p in range(w.latched.shape[1]):
+        if w.latched[env, p] == 1 and w.accepted[p] == b:
             return p
     return -1
 
 
 @wp.func
-def in_structure(env: int, b: int, latched: wp.array2d(dtype=int), accepted: wp.array(dtype=int)):
+def in_structure(w: Cells, env: int, b: int):
     """Whether block b is the first one or joined to it."""
-    return b == 0 or pair_of(env, b, latched, accepted) >= 0
+    return b == 0 or pair_of(w, env, b) >= 0
 
 
 @wp.func
@@ -111,51 +141,41 @@ def scaled(goal: wp.transform, scale: float):
 
 
 @wp.func
-def fixed(env: int, b: int, held: wp.array2d(dtype=int), latched: wp.array2d(dtype=int), accepted: wp.array(dtype=int)):
+def fixed(w: Cells, env: int, b: int):
     """Whether an arm holds block b or a structure that it is part of."""
-    if holder(env, b, held) >= 0:
+    if holder(w, env, b) >= 0:
         return True
-    if not in_structure(env, b, latched, accepted):
+    if not in_structure(w, env, b):
         return False
-    if holder(env, 0, held) >= 0:
+    if holder(w, env, 0) >= 0:
         return True
-    for p in range(latched.shape[1]):
-        if latched[env, p] == 1 and holder(env, accepted[p], held) >= 0:
+    for p in range(w.latched.shape[1]):
+        if w.latched[env, p] == 1 and holder(w, env, w.accepted[p]) >= 0:
             return True
     return False
 
 
 @wp.func
-def push(
-    env: int,
-    b: int,
-    depth: float,
-    normal: wp.vec2,
-    point: wp.vec2,
-    half: wp.array(dtype=wp.vec3),
-    block: wp.array2d(dtype=wp.transform),
-    latched: wp.array2d(dtype=int),
-    accepted: wp.array(dtype=int),
-):
+def push(w: Cells, env: int, b: int, depth: float, normal: wp.vec2, point: wp.vec2):
     """Move block b, and what is latched to it, so that the point moves by depth along the normal."""
-    joined = in_structure(env, b, latched, accepted)
+    joined = in_structure(w, env, b)
     root = b
     if joined:
         root = 0
-    p = wp.transform_get_translation(block[env, root])
+    p = wp.transform_get_translation(w.block[env, root])
     about = wp.vec2(p[0], p[1])
     arm = point - about
     lever = arm[0] * normal[1] - arm[1] * normal[0]
-    k = 0.3 * (half[root][0] + half[root][1]) + 0.01  # radius of the friction's moment
+    k = 0.3 * (w.half[env, root][0] + w.half[env, root][1]) + 0.01  # radius of the friction's moment
     part = 1.0 / (1.0 + lever * lever / (k * k))
     shift = normal * (depth * part)
     turn = depth * part * lever / (k * k)
     if joined:
-        for other in range(block.shape[1]):
-            if in_structure(env, other, latched, accepted):
-                block[env, other] = moved(block[env, other], about, shift, turn)
+        for other in range(w.block.shape[1]):
+            if in_structure(w, env, other):
+                w.block[env, other] = moved(w.block[env, other], about, shift, turn)
     else:
-        block[env, b] = moved(block[env, b], about, shift, turn)
+        w.block[env, b] = moved(w.block[env, b], about, shift, turn)
 
 
 @wp.func
@@ -169,85 +189,55 @@ def gap(a0: wp.vec3, a1: wp.vec3, b0: wp.vec3, b1: wp.vec3):
     return wp.closest_point_edge_edge(a0, a1, b0, b1, 1.0e-6)[2]
 
 
-@wp.kernel
-def advance_chunk(
-    origins: wp.array(dtype=wp.transform),
-    bases: wp.array(dtype=wp.transform),
-    nominal: wp.array(dtype=wp.vec3),  # half sizes of the blocks
-    accepted: wp.array(dtype=int),  # block of every pair that is joined to the first one
-    joined: wp.array(dtype=wp.transform),  # its pose there
-    target: wp.array4d(dtype=float),  # (n, ticks, R, 7)
-    lag: wp.array(dtype=float),
-    size: wp.array(dtype=float),
-    servo: float,
-    tick: float,
-    table: float,
-    latched: wp.array2d(dtype=int),
-    before: wp.array3d(dtype=float),  # joints at the start
-    q: wp.array3d(dtype=float),
-    filtered: wp.array3d(dtype=float),
-    opening: wp.array2d(dtype=float),
-    block: wp.array2d(dtype=wp.transform),
-    held: wp.array2d(dtype=int),
-    grip: wp.array2d(dtype=wp.transform),
-    half: wp.array2d(dtype=wp.vec3),  # scratch
-    tool: wp.array2d(dtype=wp.transform),  # scratch
-    contact: wp.array2d(dtype=float),  # arm on arm, then each arm on the table [N]
-    load: wp.array2d(dtype=float),  # on every pair [N]
-):
-    env = wp.tid()
-    arms, blocks, pairs, ticks = q.shape[1], block.shape[1], latched.shape[1], target.shape[1]
-    scale = size[env]
-    for b in range(blocks):
-        half[env, b] = nominal[b] * scale
-    for p in range(pairs):
-        load[env, p] = 0.0
-    soft = 1.0 - wp.exp(-tick / wp.max(lag[env], 0.001))
-    stiff = 1.0 - wp.exp(-tick / servo)
+@wp.func
+def follow_command(w: Cells, env: int, r: int):
+    """An arm and its gripper follow their commands, and what the hand holds follows the hand."""
+    soft = 1.0 - wp.exp(-w.tick / wp.max(w.lag[env], 0.001))
+    stiff = 1.0 - wp.exp(-w.tick / w.servo)
+    pose = w.bases[r]
+    for j in range(6):
+        f, x = float(w.filtered[env, r, j]), float(w.q[env, r, j])
+        for t in range(w.target.shape[1]):
+            f += soft * (w.target[env, t, r, j] - f)
+            x += stiff * (f - x)
+        w.filtered[env, r, j] = f
+        w.q[env, r, j] = x
+        turn = wp.transform(wp.vec3(0.0, 0.0, 0.0), wp.quat_from_axis_angle(wp.vec3(0.0, 0.0, 1.0), x))
+        pose = pose * w.origins[j] * turn
+    w.tool[env, r] = pose * wp.transform(wp.vec3(0.0, 0.0, TOOL), wp.quat_identity())
+    command = w.target[env, w.target.shape[1] - 1, r, 6]
+    step = float(w.target.shape[1]) * w.tick * GRIPPER_SPEED
+    wide = w.opening[env, r] + wp.clamp(command - w.opening[env, r], -step, step)
+    b = w.held[env, r]
+    if b >= 0:
+        # Its own width between the pads: it was gripped across x or y.
+        inside = wp.quat_rotate(wp.transform_get_rotation(w.grip[env, r]), wp.vec3(1.0, 0.0, 0.0))
+        width = 2.0 * w.half[env, b][1]
+        if wp.abs(inside[1]) > 0.7:
+            width = 2.0 * w.half[env, b][0]
+        if command > width - 0.25 * SQUEEZE:
+            w.held[env, r] = -1
+        else:
+            wide = width
+    w.opening[env, r] = wide
+    if w.held[env, r] >= 0:
+        w.block[env, b] = w.tool[env, r] * w.grip[env, r]
 
-    # Arms and grippers follow their commands.
-    for r in range(arms):
-        pose = bases[r]
-        for j in range(6):
-            f, x = float(filtered[env, r, j]), float(q[env, r, j])
-            for t in range(ticks):
-                f += soft * (target[env, t, r, j] - f)
-                x += stiff * (f - x)
-            filtered[env, r, j] = f
-            q[env, r, j] = x
-            turn = wp.transform(wp.vec3(0.0, 0.0, 0.0), wp.quat_from_axis_angle(wp.vec3(0.0, 0.0, 1.0), x))
-            pose = pose * origins[j] * turn
-        tool[env, r] = pose * wp.transform(wp.vec3(0.0, 0.0, TOOL), wp.quat_identity())
-        command = target[env, ticks - 1, r, 6]
-        step = float(ticks) * tick * GRIPPER_SPEED
-        wide = opening[env, r] + wp.clamp(command - opening[env, r], -step, step)
-        b = held[env, r]
-        if b >= 0:
-            # Its own width between the pads: it was gripped across x or y.
-            inside = wp.quat_rotate(wp.transform_get_rotation(grip[env, r]), wp.vec3(1.0, 0.0, 0.0))
-            width = 2.0 * half[env, b][1]
-            if wp.abs(inside[1]) > 0.7:
-                width = 2.0 * half[env, b][0]
-            if command > width - 0.25 * SQUEEZE:
-                held[env, r] = -1
-            else:
-                wide = width
-        opening[env, r] = wide
-        if held[env, r] >= 0:
-            block[env, b] = tool[env, r] * grip[env, r]
 
-    # A structure follows the arms that hold it, or gives way between two that disagree.
+@wp.func
+def follow_hands(w: Cells, env: int):
+    """A structure follows the arms that hold it, or gives way between two that disagree."""
     hands = int(0)
     place = wp.vec3(0.0, 0.0, 0.0)
     turned = wp.quat(0.0, 0.0, 0.0, 0.0)
-    for r in range(arms):
-        b = held[env, r]
+    for r in range(w.held.shape[1]):
+        b = w.held[env, r]
         if b >= 0:
-            p = pair_of(env, b, latched, accepted)
+            p = pair_of(w, env, b)
             if b == 0 or p >= 0:
-                pose = block[env, b]
+                pose = w.block[env, b]
                 if b != 0:
-                    pose = pose * wp.transform_inverse(scaled(joined[p], scale))
+                    pose = pose * wp.transform_inverse(scaled(w.joined[p], w.size[env]))
                 rotation = wp.transform_get_rotation(pose)
                 if wp.dot(rotation, turned) < 0.0:
                     rotation = rotation * -1.0
@@ -255,170 +245,217 @@ def advance_chunk(
                 turned = turned + rotation
                 hands += 1
     if hands > 0:
-        block[env, 0] = wp.transform(place / float(hands), wp.normalize(turned))
-    for b in range(1, blocks):
-        p = pair_of(env, b, latched, accepted)
+        w.block[env, 0] = wp.transform(place / float(hands), wp.normalize(turned))
+    for b in range(1, w.block.shape[1]):
+        p = pair_of(w, env, b)
         if p >= 0:
-            pose = block[env, 0] * scaled(joined[p], scale)
-            if holder(env, b, held) >= 0:
-                off = wp.length(wp.transform_get_translation(pose) - wp.transform_get_translation(block[env, b]))
-                angle = spin_between(wp.transform_get_rotation(pose), wp.transform_get_rotation(block[env, b]))
+            pose = w.block[env, 0] * scaled(w.joined[p], w.size[env])
+            if holder(w, env, b) >= 0:
+                off = wp.length(wp.transform_get_translation(pose) - wp.transform_get_translation(w.block[env, b]))
+                angle = spin_between(wp.transform_get_rotation(pose), wp.transform_get_rotation(w.block[env, b]))
                 if off > GIVE or angle > GIVE_ANGLE:
-                    load[env, p] = BREAK
-            block[env, b] = pose
+                    w.load[env, p] = BREAK
+            w.block[env, b] = pose
 
-    # Hands: table, fingers on blocks, grasps.
-    for r in range(arms):
-        pose = tool[env, r]
-        rotation = wp.transform_get_rotation(pose)
-        down = wp.quat_rotate(rotation, wp.vec3(0.0, 0.0, 1.0))
-        y = wp.quat_rotate(rotation, wp.vec3(0.0, 1.0, 0.0))
-        lean = wp.sqrt(down[0] * down[0] + down[1] * down[1])
-        below = table - (tip_height(pose, opening[env, r]) - 0.02 * lean)
-        if below > 0.0:
-            contact[env, 1 + r] = wp.max(contact[env, 1 + r], below * STIFFNESS)
-        if held[env, r] >= 0 or lean > 0.8:
-            continue
-        for b in range(blocks):
-            size_b = half[env, b]
-            top = wp.transform_get_translation(block[env, b])[2] + rise(block[env, b], size_b)
-            tip = tip_height(pose, opening[env, r])
-            if tip > top:
-                continue
-            # Between the pads? Then they cannot close on it while it lies askew.
-            local = wp.transform_point(wp.transform_inverse(pose), wp.transform_get_translation(block[env, b]))
-            bx = wp.quat_rotate(wp.transform_get_rotation(block[env, b]), wp.vec3(1.0, 0.0, 0.0))
-            by = wp.quat_rotate(wp.transform_get_rotation(block[env, b]), wp.vec3(0.0, 1.0, 0.0))
-            axis, width, length = bx, size_b[0], size_b[1]
-            if wp.abs(wp.dot(by, y)) > wp.abs(wp.dot(bx, y)):
-                axis, width, length = by, size_b[1], size_b[0]
-            c = wp.dot(axis, y)
-            error = wp.asin(wp.clamp((axis[0] * y[1] - axis[1] * y[0]) * wp.sign(c), -1.0, 1.0))
-            extent = width * wp.abs(c) + length * wp.abs(wp.sin(error))
-            between = wp.abs(local[0]) < length + PAD_LENGTH and wp.abs(local[1]) < opening[env, r] * 0.5
-            if between and wp.abs(error) > JAM:
-                opening[env, r] = wp.min(wp.max(opening[env, r], 2.0 * extent), STROKE)
-            stuck = fixed(env, b, held, latched, accepted)
-            for _ in range(2):
-                for side in range(2):
-                    hit = overlap(
-                        finger(pose, opening[env, r], 1.0 - 2.0 * float(side)), rect_of(block[env, b], size_b)
-                    )
-                    if hit.depth > 0.0:
-                        if hit.depth > top - tip + 0.003:
-                            contact[env, 1 + r] = wp.max(contact[env, 1 + r], PRESS)
-                            for j in range(6):  # it stands on the block and goes no further
-                                q[env, r, j] = before[env, r, j]
-                        elif stuck:
-                            contact[env, 0] = wp.max(contact[env, 0], hit.depth * STIFFNESS)
-                        else:
-                            push(env, b, hit.depth, hit.normal, hit.point, half[env], block, latched, accepted)
-            if wp.abs(local[0]) > length - PAD_LENGTH or top - tip < GRIP_DEPTH or lean > LEAN:
-                continue
-            if not between or wp.abs(local[2]) > 0.045 or wp.abs(error) > JAM:
-                continue
-            if opening[env, r] < 2.0 * extent + 0.001:
-                if not stuck:  # the pads turn and centre it
-                    align = wp.clamp(error, -0.05, 0.05)
-                    centre = wp.transform_get_translation(block[env, b])
-                    sideways = wp.vec2(y[0], y[1]) * (-local[1])
-                    if b != 0 and pair_of(env, b, latched, accepted) < 0:
-                        block[env, b] = moved(block[env, b], wp.vec2(centre[0], centre[1]), sideways, align)
-                        error = error - align
-                        extent = width * wp.abs(wp.cos(error)) + length * wp.abs(wp.sin(error))
-                opening[env, r] = wp.max(opening[env, r], 2.0 * extent)
-                squeezed = target[env, ticks - 1, r, 6] < 2.0 * width - SQUEEZE
-                if squeezed and holder(env, b, held) < 0:
-                    held[env, r] = b
-                    opening[env, r] = 2.0 * width
-                    grip[env, r] = wp.transform_inverse(pose) * block[env, b]
-                    break
 
-    # Blocks against blocks and the table.
-    for a in range(blocks):
-        hand = holder(env, a, held)
-        if hand >= 0 and pair_of(env, a, latched, accepted) < 0:
-            at = wp.transform_get_translation(block[env, a])
-            low = table - (at[2] - rise(block[env, a], half[env, a]))
-            if low > 0.0:  # it slips upwards in the grip
-                lifted = wp.vec3(at[0], at[1], at[2] + low)
-                block[env, a] = wp.transform(lifted, wp.transform_get_rotation(block[env, a]))
-                grip[env, hand] = wp.transform_inverse(tool[env, hand]) * block[env, a]
+@wp.func
+def meet_block(w: Cells, env: int, r: int, b: int, lean: float):
+    """A hand meets a block: its fingers push it, or close on it and hold it. Whether it holds it now."""
+    pose = w.tool[env, r]
+    y = wp.quat_rotate(wp.transform_get_rotation(pose), wp.vec3(0.0, 1.0, 0.0))
+    size_b = w.half[env, b]
+    top = wp.transform_get_translation(w.block[env, b])[2] + rise(w.block[env, b], size_b)
+    tip = tip_height(pose, w.opening[env, r])
+    if tip > top:
+        return False
+    # Between the pads? Then they cannot close on it while it lies askew.
+    local = wp.transform_point(wp.transform_inverse(pose), wp.transform_get_translation(w.block[env, b]))
+    bx = wp.quat_rotate(wp.transform_get_rotation(w.block[env, b]), wp.vec3(1.0, 0.0, 0.0))
+    by = wp.quat_rotate(wp.transform_get_rotation(w.block[env, b]), wp.vec3(0.0, 1.0, 0.0))
+    axis, width, length = bx, size_b[0], size_b[1]
+    if wp.abs(wp.dot(by, y)) > wp.abs(wp.dot(bx, y)):
+        axis, width, length = by, size_b[1], size_b[0]
+    cosine = wp.dot(axis, y)
+    error = wp.asin(wp.clamp((axis[0] * y[1] - axis[1] * y[0]) * wp.sign(cosine), -1.0, 1.0))
+    extent = width * wp.abs(cosine) + length * wp.abs(wp.sin(error))
+    between = wp.abs(local[0]) < length + PAD_LENGTH and wp.abs(local[1]) < w.opening[env, r] * 0.5
+    if between and wp.abs(error) > JAM:
+        w.opening[env, r] = wp.min(wp.max(w.opening[env, r], 2.0 * extent), STROKE)
+    stuck = fixed(w, env, b)
     for _ in range(2):
-        for a in range(blocks):
-            for b in range(blocks):
-                if a == b or not fixed(env, a, held, latched, accepted):
-                    continue
-                both = fixed(env, b, held, latched, accepted)
-                same_a = in_structure(env, a, latched, accepted)
-                same_b = in_structure(env, b, latched, accepted)
-                if (same_a and same_b) or (both and b < a):
-                    continue
-                pa, pb = wp.transform_get_translation(block[env, a]), wp.transform_get_translation(block[env, b])
-                high = rise(block[env, a], half[env, a]) + rise(block[env, b], half[env, b]) - wp.abs(pa[2] - pb[2])
-                if high < 0.0:
-                    continue
-                hit = overlap(rect_of(block[env, a], half[env, a]), rect_of(block[env, b], half[env, b]))
-                if hit.depth <= 0.0:
-                    continue
-                if both:
-                    contact[env, 0] = wp.max(contact[env, 0], wp.min(hit.depth, high) * STIFFNESS * 0.3)
-                elif high < hit.depth and pa[2] > pb[2]:
-                    hand = holder(env, a, held)
-                    if hand >= 0:  # it lands on top and slips upwards in the grip
-                        lifted = wp.vec3(pa[0], pa[1], pa[2] + high)
-                        block[env, a] = wp.transform(lifted, wp.transform_get_rotation(block[env, a]))
-                        grip[env, hand] = wp.transform_inverse(tool[env, hand]) * block[env, a]
-                else:
-                    push(env, b, hit.depth, hit.normal, hit.point, half[env], block, latched, accepted)
-    # Free blocks push each other apart, half each.
-    for a in range(blocks):
-        for b in range(a + 1, blocks):
-            same_a = in_structure(env, a, latched, accepted)
-            same_b = in_structure(env, b, latched, accepted)
-            if (same_a and same_b) or fixed(env, a, held, latched, accepted) or fixed(env, b, held, latched, accepted):
-                continue
-            hit = overlap(rect_of(block[env, a], half[env, a]), rect_of(block[env, b], half[env, b]))
+        for side in range(2):
+            hit = overlap(finger(pose, w.opening[env, r], 1.0 - 2.0 * float(side)), rect_of(w.block[env, b], size_b))
             if hit.depth > 0.0:
-                push(env, b, 0.5 * hit.depth, hit.normal, hit.point, half[env], block, latched, accepted)
-                push(env, a, 0.5 * hit.depth, -hit.normal, hit.point, half[env], block, latched, accepted)
+                if hit.depth > top - tip + 0.003:
+                    w.contact[env, 1 + r] = wp.max(w.contact[env, 1 + r], PRESS)
+                    for j in range(6):  # it stands on the block and goes no further
+                        w.q[env, r, j] = w.before[env, r, j]
+                elif stuck:
+                    w.contact[env, 0] = wp.max(w.contact[env, 0], hit.depth * STIFFNESS)
+                else:
+                    push(w, env, b, hit.depth, hit.normal, hit.point)
+    if wp.abs(local[0]) > length - PAD_LENGTH or top - tip < GRIP_DEPTH or lean > LEAN:
+        return False
+    if not between or wp.abs(local[2]) > 0.045 or wp.abs(error) > JAM:
+        return False
+    if w.opening[env, r] < 2.0 * extent + 0.001:
+        if not stuck:  # the pads turn and centre it
+            align = wp.clamp(error, -0.05, 0.05)
+            centre = wp.transform_get_translation(w.block[env, b])
+            sideways = wp.vec2(y[0], y[1]) * (-local[1])
+            if b != 0 and pair_of(w, env, b) < 0:
+                w.block[env, b] = moved(w.block[env, b], wp.vec2(centre[0], centre[1]), sideways, align)
+                error = error - align
+                extent = width * wp.abs(wp.cos(error)) + length * wp.abs(wp.sin(error))
+        w.opening[env, r] = wp.max(w.opening[env, r], 2.0 * extent)
+        squeezed = w.target[env, w.target.shape[1] - 1, r, 6] < 2.0 * width - SQUEEZE
+        if squeezed and holder(w, env, b) < 0:
+            w.held[env, r] = b
+            w.opening[env, r] = 2.0 * width
+            w.grip[env, r] = wp.transform_inverse(pose) * w.block[env, b]
+            return True
+    return False
 
-    # What nothing holds falls flat on the table.
-    for b in range(blocks):
-        if not fixed(env, b, held, latched, accepted):
-            at, rotation = wp.transform_get_translation(block[env, b]), wp.transform_get_rotation(block[env, b])
+
+@wp.func
+def touch(w: Cells, env: int, r: int):
+    """A hand meets the table and the blocks."""
+    pose = w.tool[env, r]
+    rotation = wp.transform_get_rotation(pose)
+    down = wp.quat_rotate(rotation, wp.vec3(0.0, 0.0, 1.0))
+    lean = wp.sqrt(down[0] * down[0] + down[1] * down[1])
+    below = w.table - (tip_height(pose, w.opening[env, r]) - 0.02 * lean)
+    if below > 0.0:
+        w.contact[env, 1 + r] = wp.max(w.contact[env, 1 + r], below * STIFFNESS)
+    if w.held[env, r] >= 0 or lean > 0.8:
+        return
+    for b in range(w.block.shape[1]):
+        if meet_block(w, env, r, b, lean):
+            return
+
+
+@wp.func
+def slip(w: Cells, env: int, a: int):
+    """A held block that is pressed on the table slips upwards in the grip."""
+    hand = holder(w, env, a)
+    if hand >= 0 and pair_of(w, env, a) < 0:
+        at = wp.transform_get_translation(w.block[env, a])
+        low = w.table - (at[2] - rise(w.block[env, a], w.half[env, a]))
+        if low > 0.0:  # it slips upwards in the grip
+            lifted = wp.vec3(at[0], at[1], at[2] + low)
+            w.block[env, a] = wp.transform(lifted, wp.transform_get_rotation(w.block[env, a]))
+            w.grip[env, hand] = wp.transform_inverse(w.tool[env, hand]) * w.block[env, a]
+
+
+@wp.func
+def shove(w: Cells, env: int, a: int, b: int):
+    """A block that an arm holds meets another one."""
+    if a == b or not fixed(w, env, a):
+        return
+    both = fixed(w, env, b)
+    same_a = in_structure(w, env, a)
+    same_b = in_structure(w, env, b)
+    if (same_a and same_b) or (both and b < a):
+        return
+    pa, pb = wp.transform_get_translation(w.block[env, a]), wp.transform_get_translation(w.block[env, b])
+    high = rise(w.block[env, a], w.half[env, a]) + rise(w.block[env, b], w.half[env, b]) - wp.abs(pa[2] - pb[2])
+    if high < 0.0:
+        return
+    hit = overlap(rect_of(w.block[env, a], w.half[env, a]), rect_of(w.block[env, b], w.half[env, b]))
+    if hit.depth <= 0.0:
+        return
+    if both:
+        w.contact[env, 0] = wp.max(w.contact[env, 0], wp.min(hit.depth, high) * STIFFNESS * 0.3)
+    elif high < hit.depth and pa[2] > pb[2]:
+        hand = holder(w, env, a)
+        if hand >= 0:  # it lands on top and slips upwards in the grip
+            lifted = wp.vec3(pa[0], pa[1], pa[2] + high)
+            w.block[env, a] = wp.transform(lifted, wp.transform_get_rotation(w.block[env, a]))
+            w.grip[env, hand] = wp.transform_inverse(w.tool[env, hand]) * w.block[env, a]
+    else:
+        push(w, env, b, hit.depth, hit.normal, hit.point)
+
+
+@wp.func
+def part(w: Cells, env: int, a: int, b: int):
+    """Free blocks push each other apart, half each."""
+    same_a = in_structure(w, env, a)
+    same_b = in_structure(w, env, b)
+    if (same_a and same_b) or fixed(w, env, a) or fixed(w, env, b):
+        return
+    hit = overlap(rect_of(w.block[env, a], w.half[env, a]), rect_of(w.block[env, b], w.half[env, b]))
+    if hit.depth > 0.0:
+        push(w, env, b, 0.5 * hit.depth, hit.normal, hit.point)
+        push(w, env, a, 0.5 * hit.depth, -hit.normal, hit.point)
+
+
+@wp.func
+def fall(w: Cells, env: int):
+    """What nothing holds falls flat on the table."""
+    for b in range(w.block.shape[1]):
+        if not fixed(w, env, b):
+            at, rotation = wp.transform_get_translation(w.block[env, b]), wp.transform_get_rotation(w.block[env, b])
             up = wp.quat_rotate(rotation, wp.vec3(0.0, 0.0, 1.0))
             ahead = wp.quat_rotate(rotation, wp.vec3(1.0, 0.0, 0.0))
-            if b == 0 or pair_of(env, b, latched, accepted) < 0:
-                height = table + half[env, b][2]
+            if b == 0 or pair_of(w, env, b) < 0:
+                height = w.table + w.half[env, b][2]
                 if up[2] < 0.7:
                     height = 10.0  # it tumbles away
                 yaw = wp.atan2(ahead[1], ahead[0])
                 flat = wp.transform(wp.vec3(at[0], at[1], height), wp.quat_from_axis_angle(wp.vec3(0.0, 0.0, 1.0), yaw))
-                block[env, b] = flat
-    for b in range(1, blocks):
-        p = pair_of(env, b, latched, accepted)
+                w.block[env, b] = flat
+    for b in range(1, w.block.shape[1]):
+        p = pair_of(w, env, b)
         if p >= 0:
-            block[env, b] = block[env, 0] * scaled(joined[p], scale)
+            w.block[env, b] = w.block[env, 0] * scaled(w.joined[p], w.size[env])
 
-    # Arms against each other: two capsules each, hand and fingers.
+
+@wp.func
+def press(w: Cells, env: int, r: int, s: int):
+    """Two arms meet: two capsules each, hand and fingers."""
+    for k in range(4):
+        za, zb = float(-0.22), float(-0.22)
+        ea, eb = float(-0.07), float(-0.07)
+        wide = float(0.10)
+        if k % 2 == 1:
+            za, ea = -0.07, 0.0
+            wide -= 0.02
+        if k // 2 == 1:
+            zb, eb = -0.07, 0.0
+            wide -= 0.02
+        d = gap(
+            wp.transform_point(w.tool[env, r], wp.vec3(0.0, 0.0, za)),
+            wp.transform_point(w.tool[env, r], wp.vec3(0.0, 0.0, ea)),
+            wp.transform_point(w.tool[env, s], wp.vec3(0.0, 0.0, zb)),
+            wp.transform_point(w.tool[env, s], wp.vec3(0.0, 0.0, eb)),
+        )
+        if d < wide:
+            w.contact[env, 0] = wp.max(w.contact[env, 0], (wide - d) * STIFFNESS)
+
+
+@wp.kernel
+def advance_chunk(w: Cells):
+    env = wp.tid()
+    arms, blocks = w.q.shape[1], w.block.shape[1]
+    for b in range(blocks):
+        w.half[env, b] = w.nominal[b] * w.size[env]
+    for p in range(w.latched.shape[1]):
+        w.load[env, p] = 0.0
+    for r in range(arms):
+        follow_command(w, env, r)
+    follow_hands(w, env)
+    for r in range(arms):
+        touch(w, env, r)
+    for a in range(blocks):
+        slip(w, env, a)
+    for _ in range(2):
+        for a in range(blocks):
+            for b in range(blocks):
+                shove(w, env, a, b)
+    for a in range(blocks):
+        for b in range(a + 1, blocks):
+            part(w, env, a, b)
+    fall(w, env)
     for r in range(arms):
         for s in range(r):
-            for k in range(4):
-                za, zb = float(-0.22), float(-0.22)
-                ea, eb = float(-0.07), float(-0.07)
-                wide = float(0.10)
-                if k % 2 == 1:
-                    za, ea = -0.07, 0.0
-                    wide -= 0.02
-                if k // 2 == 1:
-                    zb, eb = -0.07, 0.0
-                    wide -= 0.02
-                d = gap(
-                    wp.transform_point(tool[env, r], wp.vec3(0.0, 0.0, za)),
-                    wp.transform_point(tool[env, r], wp.vec3(0.0, 0.0, ea)),
-                    wp.transform_point(tool[env, s], wp.vec3(0.0, 0.0, zb)),
-                    wp.transform_point(tool[env, s], wp.vec3(0.0, 0.0, eb)),
-                )
-                if d < wide:
-                    contact[env, 0] = wp.max(contact[env, 0], (wide - d) * STIFFNESS)
+            press(w, env, r, s)
