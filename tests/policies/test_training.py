@@ -3,8 +3,11 @@
 import dataclasses
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +148,32 @@ def test_two_processes_of_which_one_died_end_as_two_that_did_not(
     ppo.train(PAIR, tmp_path)
     assert_same(pair, tmp_path)
     assert without_clock(pair) == without_clock(tmp_path)
+
+
+def note_and_wait(group: parallel.Group, folder: Path) -> None:
+    """What a process does that has nothing better to do."""
+    (folder / str(os.getpid())).touch()
+    time.sleep(600)
+
+
+def test_processes_end_with_the_one_that_started_them_even_if_it_is_killed(tmp_path: Path) -> None:
+    code = f"""from pathlib import Path
+from tests.policies.test_training import note_and_wait, parallel
+parallel.run(note_and_wait, 2, Path({str(tmp_path)!r}))"""
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+
+    def wait_for(condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
+    parent.kill()
+    parent.wait()
+    # A process that has ended has no command line, whether or not anybody has taken note of its end.
+    commands = [Path("/proc") / note.name / "cmdline" for note in tmp_path.iterdir()]
+    wait_for(lambda: not any(c.exists() and c.read_bytes() for c in commands))
 
 
 def test_going_on_with_another_number_of_processes_is_refused(pair: Path) -> None:
