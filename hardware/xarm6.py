@@ -80,11 +80,13 @@ ORIGINS = np.stack([_origin(link) for link in LINKS])
 
 @compiled
 def _place_links(q: Array, bases: Array, origins: Array, frames: Array) -> None:
-    """Fill in the poses of links (n, 6, 4, 4), identity at first, from joint positions (n, 6); bases take turns."""
+    """Fill in the poses of links (n, 6, 4, 4) from joint positions (n, 6); bases take turns."""
     for i in range(len(q)):
         for j in range(q.shape[1]):
             parent = frames[i, j - 1] if j else bases[i % len(bases)]
             cos, sin, o = np.cos(q[i, j]), np.sin(q[i, j]), origins[j]
+            frames[i, j, 3, 0] = frames[i, j, 3, 1] = frames[i, j, 3, 2] = 0.0
+            frames[i, j, 3, 3] = 1.0
             for row in range(3):
                 a, b, c = parent[row, 0], parent[row, 1], parent[row, 2]
                 x = a * o[0, 0] + b * o[1, 0] + c * o[2, 0]
@@ -118,8 +120,7 @@ def link_frames(q: Array, bases: Array | None = None) -> Array:
         Homogeneous transforms [m], shape (..., 6, 4, 4); the last one is the flange.
     """
     q = np.asarray(q, dtype=np.float64)
-    frames = np.zeros((*q.shape, 4, 4))
-    frames[..., (0, 1, 2, 3), (0, 1, 2, 3)] = 1.0
+    frames = np.empty((*q.shape, 4, 4))
     bases = np.eye(4)[None] if bases is None else bases
     _place_links(q.reshape(-1, N_JOINTS), bases, ORIGINS, frames.reshape(-1, N_JOINTS, 4, 4))
     return frames

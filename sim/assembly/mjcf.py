@@ -17,7 +17,7 @@ from horseshoe.hardware import xarm6
 from horseshoe.sim.assembly.blueprint import Blueprint
 from horseshoe.sim.assembly.cell import Cell
 
-TIME_STEP = 0.01  # [s]
+TIME_STEP = 0.01  # [s]; a sparse Jacobian is faster, but one cell in eight explodes with it (MuJoCo 4.0.0)
 FINGER_TILT = math.atan2(0.0117, 0.0225)  # chord of the linkage between 85 and 40 mm of opening [rad]
 FINGER_TRAVEL = xarm6.GRIPPER_STROKE / 2 / math.cos(FINGER_TILT)  # of one slide, open to closed [m]
 # Joint stiffness [N m/rad] and rotor inertia [kg m^2]; the xArm's servos are stiff and geared (100:1).
@@ -209,7 +209,7 @@ def cell_xml(cell: Cell, blueprint: Blueprint, physics: Physics | None = None) -
     return f"""<mujoco model="horseshoe_{blueprint.name}">
   <compiler angle="radian" autolimits="true" balanceinertia="true"/>
   <option timestep="{TIME_STEP}" integrator="implicitfast" solver="Newton" iterations="50" cone="elliptic"
-    impratio="10" jacobian="sparse">
+    impratio="10">
     <flag eulerdamp="disable"/>
   </option>
   <size memory="4M"/>

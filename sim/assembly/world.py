@@ -1,4 +1,4 @@
-"""The batch world: many cells side by side in MuJoCo, advanced by `mujoco.rollout` in C++ threads."""
+"""The batch world: many cells side by side in MuJoCo, advanced by `mujoco.rollout` in threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -86,7 +86,7 @@ class BatchWorld:
             another model of the pool.
         pool: number of models in the pool.
         seed: of the draw of the pool.
-        n_threads: C++ threads.
+        n_threads: threads that the cells are shared out among; what happens does not depend on them.
 
     Attributes:
         magnets: latches and forces, shared by all engines.
