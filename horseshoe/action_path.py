@@ -9,7 +9,6 @@ whose actions are themselves held back overshoots.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +18,7 @@ from horseshoe.errors import HorseshoeError
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Index = NDArray[np.intp]
 Kinematics = Callable[[Array], tuple[Array, Array]]
 Gap = Callable[[Array], tuple[Array, Array]]
 
@@ -78,18 +78,6 @@ class ActionConfig:
         return round(self.tick_rate / self.decision_rate)
 
 
-class Tick(NamedTuple):
-    """What is sent in one servo tick.
-
-    joints: [rad], (n_envs, n_arms, 6); opening: [m], (n_envs, n_arms); is_policy: True on ticks at which the
-    interpolation has arrived at the policy's own target (n_envs,).
-    """
-
-    joints: Array
-    opening: Array
-    is_policy: Mask
-
-
 class ActionPath:
     """Batched action path; on the robot n_envs is 1 and the delay 0, because the real transport has its own.
 
@@ -112,20 +100,13 @@ class ActionPath:
         self._gap = gap
         self._step = np.array(config.joint_step)
         self._low, self._high = np.array(config.joint_lower), np.array(config.joint_upper)
-        ticks = config.ticks_per_decision
         self._depth = 2 + int(np.ceil(config.max_delay * config.decision_rate)) + 1
         self._history = np.zeros((self._depth, n_envs, n_arms, 7))  # newest first
         self._delay = np.zeros(n_envs, dtype=np.intp)  # [ticks]
         self._sent = np.zeros((n_envs, n_arms, 6))
         self._velocity = np.zeros((n_envs, n_arms, 6))
-        self._jacobian = np.zeros((n_envs, n_arms, 6, 6))
-        # Distances that the ticks keep an eye on, to first order: to the floor, between the arms.
         self._spread = np.zeros((n_envs, n_arms))  # of a fingertip's centre from the middle of the hand [m]
-        self._height, self._height_slope = np.zeros((n_envs, n_arms)), np.zeros((n_envs, n_arms, 6))
-        self._between, self._between_slope = np.zeros((n_envs, 0)), np.zeros((n_envs, 0, n_arms, 6))
-        self._tick = 0
-        self._ramp = max(round(config.interpolation * ticks), 1)
-        self._rows = np.arange(n_envs)
+        self._ramp = max(round(config.interpolation * config.ticks_per_decision), 1)
 
     @property
     def target(self) -> Array:
@@ -187,7 +168,6 @@ class ActionPath:
         joints = self._above_floor(self._apart(np.clip(joints, self._low, self._high)))
         self._history[1:] = self._history[:-1]
         self._history[0] = np.concatenate([joints, opening], axis=-1)
-        self._tick = 0
         return self._history[0].copy()
 
     def _apart(self, joints: Array) -> Array:
@@ -229,37 +209,28 @@ class ActionPath:
         _lowest(pose, jacobian, self._spread, _PARTS, self.config.floor, height, slope)
         return height, slope, jacobian
 
-    def tick(self) -> Tick:
-        """The next servo tick after `decide`. Late ticks keep the last target."""
-        cfg = self.config
-        ticks, dt = cfg.ticks_per_decision, 1.0 / cfg.tick_rate
-        if self._tick % _LOOK == 0:
-            self._height, self._height_slope, self._jacobian = self._above(self._sent)
-            if cfg.clearance and self._gap is not None:
-                gap, self._between_slope = self._gap(self._sent)
-                self._between = gap - cfg.clearance
-        # The ramp that reaches the far end now started `_delay` ticks ago.
-        now = min(self._tick, ticks - 1) + 1 - self._delay
-        back = -((now - 1) // ticks)  # decisions ago
-        phase = np.minimum((now + back * ticks) / self._ramp, 1.0)
-        new, old = self._history[back, self._rows], self._history[back + 1, self._rows]
-        goal = old[..., :6] + phase[:, None, None] * (new[..., :6] - old[..., :6])
-        limits = cfg.max_speed, cfg.max_acceleration, cfg.max_tool_speed
-        watched = self._jacobian, self._height, self._height_slope, self._between, self._between_slope
-        _advance(goal, self._sent, self._velocity, *watched, self._low, self._high, limits, dt)
-        self._tick += 1
-        return Tick(self._sent.copy(), new[..., 6].copy(), phase >= 1.0)
-
     def decision(self, action: ArrayLike, measured: Array) -> Array:
-        """A decision and all its ticks at once, as the simulator needs them.
+        """`decide`, and what is sent in every servo tick until the next decision.
 
         Returns:
             Joints and opening of every tick [rad, m], shape (n_envs, n_ticks, n_arms, 7).
         """
         self.decide(action, measured)
-        sent = [self.tick() for _ in range(self.config.ticks_per_decision)]
-        joints, opening = np.stack([s.joints for s in sent], 1), np.stack([s.opening for s in sent], 1)
-        return np.concatenate([joints, opening[..., None]], axis=-1)
+        cfg = self.config
+        sent = np.empty((self.n_envs, cfg.ticks_per_decision, self.n_arms, 7))
+        limits = float(cfg.max_speed), float(cfg.max_acceleration), float(cfg.max_tool_speed)
+        bounds = self._low, self._high, limits, 1.0 / cfg.tick_rate
+        # Distances that the ticks keep an eye on, to first order: to the floor, between the arms.
+        between, between_slope = np.zeros((self.n_envs, 0)), np.zeros((self.n_envs, 0, self.n_arms, 6))
+        for first in range(0, cfg.ticks_per_decision, _LOOK):
+            height, height_slope, jacobian = self._above(self._sent)
+            if cfg.clearance and self._gap is not None:
+                gap, between_slope = self._gap(self._sent)
+                between = gap - cfg.clearance
+            watched = jacobian, height, height_slope, between, between_slope
+            commanded = self._history, self._delay, first, self._ramp
+            _advance(sent, *commanded, self._sent, self._velocity, *watched, *bounds)
+        return sent
 
     def snapshot(self) -> dict[str, Array]:
         """Everything `restore` needs to go on exactly from here."""
@@ -319,15 +290,19 @@ def _lowest(
 
 @compiled
 def _advance(
-    goal: Array, sent: Array, velocity: Array, jacobian: Array,
+    out: Array, history: Array, delay: Index, first: int, ramp: int, sent: Array, velocity: Array, jacobian: Array,
     height: Array, height_slope: Array, between: Array, between_slope: Array,
     low: Array, high: Array, limits: tuple[float, float, float], dt: float,
 ) -> None:  # fmt: skip
-    """A tick towards the goal (n, R, 6), in place: sent, velocity, and the distances that are watched, first order.
+    """The next ticks, `_LOOK` of them at most; all of what is sent and watched moves on in place.
 
     Args:
-        goal: joint targets [rad], (n, R, 6).
-        sent: targets of the tick before [rad], (n, R, 6).
+        out: what is sent in every tick of the decision [rad, m], to fill in from tick `first` on, (n, n_ticks, R, 7).
+        history: commanded joints and opening, newest decision first [rad, m], (depth, n, R, 7).
+        delay: of the transport [ticks], (n,).
+        first: tick of the decision.
+        ramp: ticks in which the target moves to its new value.
+        sent: joint targets of the tick before [rad], (n, R, 6).
         velocity: of the tick before [rad/s], (n, R, 6).
         jacobian: of the tools, (n, R, 6, 6).
         height: of the hands above the floor [m], (n, R).
@@ -339,53 +314,69 @@ def _advance(
         limits: of speed [rad/s], acceleration [rad/s^2] and tool speed [m/s].
         dt: of a tick [s].
     """
-    max_speed, max_acceleration, max_tool_speed = limits
-    n, arms, joints = goal.shape
-    pairs = between.shape[1]
-    speed = np.empty((arms, joints))
+    n, ticks, arms, _ = out.shape
+    speed = np.empty((arms, sent.shape[2]))
     for i in range(n):
-        for r in range(arms):
-            for j in range(joints):
-                error = goal[i, r, j] - sent[i, r, j]
-                # Fastest speed that still stops at the goal, then speed and acceleration limits.
-                brake = min(np.sqrt(2 * max_acceleration * abs(error)), max_speed)
-                wanted, change = min(max(error / dt, -brake), brake), max_acceleration * dt
-                speed[r, j] = min(max(wanted, velocity[i, r, j] - change), velocity[i, r, j] + change)
-            square = 0.0
-            for k in range(3):
-                square += _dot(jacobian[i, r, k], speed[r]) ** 2
-            slow = min(1.0, max_tool_speed / max(np.sqrt(square), 1e-9))
-            for j in range(joints):
-                speed[r, j] *= slow
-        # Without what brings an arm too fast towards the floor or the other arm. What is too close already moves apart,
-        # gently. One constraint after the other: what helps one may hurt another, or meet a limit.
-        for _ in range(_PASSES):
-            kept = True
-            for k in range(pairs):
-                kept &= _dot(between_slope[i, k], speed) >= -_EASE * max(between[i, k], -0.01) - 1e-3
+        for tick in range(first, min(first + _LOOK, ticks)):
+            # The ramp that reaches its far end now started `delay` ticks ago.
+            now = tick + 1 - delay[i]
+            back = -((now - 1) // ticks)  # decisions ago
+            phase = min((now + back * ticks) / ramp, 1.0)
+            new, old = history[back, i], history[back + 1, i]
             for r in range(arms):
-                kept &= _dot(height_slope[i, r], speed[r]) >= -_EASE * max(height[i, r], -0.01) - 1e-3
-            if kept:
-                break
-            for k in range(pairs):
-                slope = between_slope[i, k]
-                lack = -_EASE * max(between[i, k], -0.01) - _dot(slope, speed)
-                if lack > 0:
-                    lack /= max(_dot(slope, slope), 1e-3)
-                    for r in range(arms):
-                        for j in range(joints):
-                            speed[r, j] += lack * slope[r, j]
+                for j in range(sent.shape[2]):
+                    error = old[r, j] + phase * (new[r, j] - old[r, j]) - sent[i, r, j]
+                    # Fastest speed that still stops at the goal, then speed and acceleration limits.
+                    brake = min(np.sqrt(2 * limits[1] * abs(error)), limits[0])
+                    wanted, change = min(max(error / dt, -brake), brake), limits[1] * dt
+                    speed[r, j] = min(max(wanted, velocity[i, r, j] - change), velocity[i, r, j] + change)
+                square = 0.0
+                for k in range(3):
+                    square += _dot(jacobian[i, r, k], speed[r]) ** 2
+                slow = min(1.0, limits[2] / max(np.sqrt(square), 1e-9))
+                for j in range(sent.shape[2]):
+                    speed[r, j] *= slow
+            _ease(speed, sent[i], height[i], height_slope[i], between[i], between_slope[i], low, high, dt)
+            for k in range(between.shape[1]):
+                between[i, k] += _dot(between_slope[i, k], speed) * dt
             for r in range(arms):
-                up = height_slope[i, r]
-                lack = max(-_EASE * max(height[i, r], -0.01) - _dot(up, speed[r]), 0.0)
-                lift = lack / max(_dot(up, up), 1e-3)
-                for j in range(joints):
-                    wanted = speed[r, j] + lift * up[j]
-                    speed[r, j] = min(max(wanted, (low[j] - sent[i, r, j]) / dt), (high[j] - sent[i, r, j]) / dt)
-        for k in range(pairs):
-            between[i, k] += _dot(between_slope[i, k], speed) * dt
-        for r in range(arms):
-            height[i, r] += _dot(height_slope[i, r], speed[r]) * dt
-            for j in range(joints):
-                velocity[i, r, j] = speed[r, j]
-                sent[i, r, j] = min(max(sent[i, r, j] + speed[r, j] * dt, low[j]), high[j])
+                height[i, r] += _dot(height_slope[i, r], speed[r]) * dt
+                for j in range(sent.shape[2]):
+                    velocity[i, r, j] = speed[r, j]
+                    sent[i, r, j] = min(max(sent[i, r, j] + speed[r, j] * dt, low[j]), high[j])
+                    out[i, tick, r, j] = sent[i, r, j]
+                out[i, tick, r, 6] = new[r, 6]
+
+
+@compiled
+def _ease(
+    speed: Array, sent: Array, height: Array, height_slope: Array, between: Array, between_slope: Array,
+    low: Array, high: Array, dt: float,
+) -> None:  # fmt: skip
+    """Take from joint speeds (R, 6) what brings an arm too fast towards the floor or the other arm.
+
+    What is too close already moves apart, gently. One constraint after the other: what helps one may hurt another, or
+    meet a limit. Arguments as those of `_advance`, of one environment.
+    """
+    for _ in range(_PASSES):
+        kept = True
+        for k in range(len(between)):
+            kept &= _dot(between_slope[k], speed) >= -_EASE * max(between[k], -0.01) - 1e-3
+        for r in range(len(height)):
+            kept &= _dot(height_slope[r], speed[r]) >= -_EASE * max(height[r], -0.01) - 1e-3
+        if kept:
+            return
+        for k in range(len(between)):
+            slope = between_slope[k]
+            lack = -_EASE * max(between[k], -0.01) - _dot(slope, speed)
+            if lack > 0:
+                lack /= max(_dot(slope, slope), 1e-3)
+                for r in range(slope.shape[0]):
+                    for j in range(slope.shape[1]):
+                        speed[r, j] += lack * slope[r, j]
+        for r in range(len(height)):
+            up = height_slope[r]
+            lift = max(-_EASE * max(height[r], -0.01) - _dot(up, speed[r]), 0.0) / max(_dot(up, up), 1e-3)
+            for j in range(len(up)):
+                wanted = speed[r, j] + lift * up[j]
+                speed[r, j] = min(max(wanted, (low[j] - sent[r, j]) / dt), (high[j] - sent[r, j]) / dt)

@@ -127,31 +127,22 @@ def test_a_delay_there_is_no_room_for_is_refused(delay: float) -> None:
         path(delay=delay)
 
 
-def test_interpolation_arrives_at_the_policys_target_and_says_so() -> None:
+def test_interpolation_arrives_at_the_policys_target_with_the_decision() -> None:
     made = path(**LOOSE)
-    target = made.decide(np.full((1, 1, 7), 0.1), HOME[None, None])
-    ticks = [made.tick() for _ in range(20)]
-    assert [bool(t.is_policy[0]) for t in ticks] == [False] * 19 + [True]
+    sent = made.decision(np.full((1, 1, 7), 0.1), HOME[None, None])
     # Acceleration from rest costs a little more time.
-    np.testing.assert_allclose(ticks[-1].joints, target[..., :6], atol=2e-3)
+    np.testing.assert_allclose(sent[:, -1, :, :6], made.target[..., :6], atol=2e-3)
 
 
 def test_half_an_interpolation_arrives_after_half_a_decision() -> None:
-    made = path(interpolation=0.5)
-    made.decide(np.zeros((1, 1, 7)), HOME[None, None])
-    assert [bool(made.tick().is_policy[0]) for _ in range(20)] == [False] * 9 + [True] * 11
+    for interpolation, at_half in ((0.5, 1.0), (1.0, 0.5)):
+        made = path(interpolation=interpolation, **LOOSE)
+        sent = made.decision(np.full((1, 1, 7), 0.1), HOME[None, None])
+        way = (sent[0, :, 0, :6] - HOME) / (made.target[0, 0, :6] - HOME)
+        np.testing.assert_allclose(way[10], at_half, atol=0.07)
 
 
-def test_late_ticks_keep_the_last_target() -> None:
-    made = path(**LOOSE)
-    target = made.decide(np.full((1, 1, 7), 0.1), HOME[None, None])
-    for _ in range(60):
-        last = made.tick()
-    np.testing.assert_allclose(last.joints, target[..., :6], atol=1e-6)
-
-
-def test_one_robot_tick_by_tick_does_what_the_simulated_batch_does() -> None:
-    """The robot calls `decide` and `tick`, the simulator `decision` for many environments."""
+def test_one_robot_does_what_it_does_in_a_batch() -> None:
     n, chosen = 3, actions(4, 6, 3, 2)
     batch = path(n, 2, delay=[0.0, 0.07, 0.2])
     measured, expected = batch._sent.copy(), []
@@ -162,12 +153,9 @@ def test_one_robot_tick_by_tick_does_what_the_simulated_batch_does() -> None:
         robot = path(1, 2, delay=delay)
         joints = np.tile(HOME, (1, 2, 1))
         for action, sent in zip(chosen, expected, strict=True):
-            robot.decide(action[env : env + 1], joints)
-            for tick in range(20):
-                now = robot.tick()
-                np.testing.assert_array_equal(now.joints[0], sent[env, tick, :, :6])
-                np.testing.assert_array_equal(now.opening[0], sent[env, tick, :, 6])
-            joints = now.joints
+            now = robot.decision(action[env : env + 1], joints)
+            np.testing.assert_array_equal(now[0], sent[env])
+            joints = now[:, -1, :, :6]
 
 
 def test_a_snapshot_continues_exactly() -> None:
