@@ -44,6 +44,10 @@ def record(env: Any, actions: np.ndarray) -> list[tuple[Any, ...]]:
     world, kept = env.world, []
     chunks: list[tuple[Any, ...]] = []
 
+    def one_by_one(work: Any, *more: Any) -> None:
+        for arguments in zip(shares.rows, *more, strict=True):
+            work(*arguments)
+
     class Tap:
         def __init__(self, pool: Any) -> None:
             self._rollout = pool.rollout
@@ -52,20 +56,21 @@ def record(env: Any, actions: np.ndarray) -> list[tuple[Any, ...]]:
             chunks.append((list(models), initial.copy(), control.copy()))
             self._rollout(models, data, initial, control, **kwargs)
 
-    threads = world._threads, world._rollouts
-    world._threads, world._rollouts = None, [Tap(pool) for pool in world._rollouts]  # one part after the other
+    rollouts, shares = world._rollouts, world._shares
+    world._rollouts, shares.run = [Tap(pool) for pool in rollouts], one_by_one
     try:
         for action in actions:
             chunks.clear()
             env.step(action)
-            looks = len(chunks) // len(world._parts)
+            looks = len(chunks) // len(world._shares.rows)
             parts = [chunks[k : k + looks] for k in range(0, len(chunks), looks)]
             models = [model for part in parts for model in part[0][0]]
             state = np.concatenate([part[0][1] for part in parts])
             control = np.concatenate([np.concatenate([c[2] for c in part], axis=1) for part in parts])
             kept.append((models, state, control))
     finally:
-        world._threads, world._rollouts = threads
+        world._rollouts = rollouts
+        del shares.run
     return kept
 
 
@@ -77,7 +82,7 @@ def raw_seconds(env: Any, kept: list[tuple[Any, ...]]) -> float:
     from horseshoe.sim.assembly import world as worlds
 
     world = env.world
-    threads = len(world._parts)
+    threads = len(world._shares.rows)
     data = [mujoco.MjData(world.models[0]) for _ in range(threads)]
     n, ticks = kept[0][2].shape[:2]
     states = np.empty((n, ticks, kept[0][1].shape[1]))

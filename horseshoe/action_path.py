@@ -9,11 +9,12 @@ whose actions are themselves held back overshoots.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from horseshoe.compiled import compiled
+from horseshoe.compiled import Shares, compiled
 from horseshoe.errors import HorseshoeError
 
 Array = NDArray[np.float64]
@@ -89,10 +90,17 @@ class ActionPath:
             base frame, for the floor and the tool speed limit.
         gap: maps joints (n, n_arms, 6) to the distances between the nearest parts of the arms [m] (n, k), nearest
             first, and their gradients (n, k, n_arms, 6), for the clearance.
+        n_threads: that the environments are shared out among.
     """
 
     def __init__(
-        self, config: ActionConfig, n_envs: int, n_arms: int, kinematics: Kinematics, gap: Gap | None = None
+        self,
+        config: ActionConfig,
+        n_envs: int,
+        n_arms: int,
+        kinematics: Kinematics,
+        gap: Gap | None = None,
+        n_threads: int = 1,
     ) -> None:
         self.config, self.n_envs, self.n_arms, self._kinematics = config, n_envs, n_arms, kinematics
         if config.clearance and gap is None:
@@ -100,8 +108,9 @@ class ActionPath:
         self._gap = gap
         self._step = np.array(config.joint_step)
         self._low, self._high = np.array(config.joint_lower), np.array(config.joint_upper)
-        self._depth = 2 + int(np.ceil(config.max_delay * config.decision_rate)) + 1
-        self._history = np.zeros((self._depth, n_envs, n_arms, 7))  # newest first
+        self._shares = Shares(n_envs, n_threads)
+        depth = 2 + int(np.ceil(config.max_delay * config.decision_rate)) + 1
+        self._history = np.zeros((n_envs, depth, n_arms, 7))  # newest first
         self._delay = np.zeros(n_envs, dtype=np.intp)  # [ticks]
         self._sent = np.zeros((n_envs, n_arms, 6))
         self._velocity = np.zeros((n_envs, n_arms, 6))
@@ -111,7 +120,7 @@ class ActionPath:
     @property
     def target(self) -> Array:
         """Commanded joints and opening, before the delay [rad, m], shape (n_envs, n_arms, 7)."""
-        return self._history[0]
+        return self._history[:, 0]
 
     @property
     def delay(self) -> Array:
@@ -135,7 +144,7 @@ class ActionPath:
         if delay.size and (delay.min() < 0 or delay.max() > self.config.max_delay + 1e-9):
             raise HorseshoeError(f"delay: {delay.max():.3f} s is outside [0, {self.config.max_delay}] s (max_delay)")
         joints = np.asarray(joints, dtype=np.float64)
-        self._history[:, mask] = np.concatenate([joints, np.asarray(opening)[..., None]], axis=-1)
+        self._history[mask] = np.concatenate([joints, np.asarray(opening)[..., None]], axis=-1)[:, None]
         self._delay[mask] = np.round(delay * self.config.tick_rate).astype(np.intp)
         self._sent[mask] = joints
         self._velocity[mask] = 0.0
@@ -164,11 +173,11 @@ class ActionPath:
         closed, opened = self.config.gripper_range
         opening = closed + (wanted[..., 6:] + 1) / 2 * (opened - closed)
         # The hand is at most as wide as it was lately told to be.
-        self._spread = _TIP_INSET + np.maximum(self._history[..., 6].max(0), opening[..., 0]) / 2
+        self._spread = _TIP_INSET + np.maximum(self._history[..., 6].max(1), opening[..., 0]) / 2
         joints = self._above_floor(self._apart(np.clip(joints, self._low, self._high)))
-        self._history[1:] = self._history[:-1]
-        self._history[0] = np.concatenate([joints, opening], axis=-1)
-        return self._history[0].copy()
+        self._history[:, 1:] = self._history[:, :-1]
+        self._history[:, 0] = np.concatenate([joints, opening], axis=-1)
+        return self.target.copy()
 
     def _apart(self, joints: Array) -> Array:
         """Move targets (n_envs, n_arms, 6) that bring the arms too close apart, by the least joint motion."""
@@ -195,18 +204,18 @@ class ActionPath:
     def _above_floor(self, joints: Array) -> Array:
         """Lift targets (n_envs, n_arms, 6) whose hand is below the floor, by the least joint motion."""
         for _ in range(3):  # Newton's method
-            height, slope, _ = self._above(joints)
+            height, slope, _ = self._above(joints, self._spread)
             if not (height < -1e-4).any():
                 break
             scale = np.maximum(-height, 0.0) / np.maximum((slope**2).sum(-1), 1e-6)
             joints = np.clip(joints + scale[..., None] * slope, self._low, self._high)
         return joints
 
-    def _above(self, joints: Array) -> tuple[Array, Array, Array]:
+    def _above(self, joints: Array, spread: Array) -> tuple[Array, Array, Array]:
         """Height of the hand's lowest part above the floor [m], its gradient, and the tool's Jacobian."""
         pose, jacobian = self._kinematics(joints)
         height, slope = np.empty(joints.shape[:-1]), np.empty(joints.shape)
-        _lowest(pose, jacobian, self._spread, _PARTS, self.config.floor, height, slope)
+        _lowest(pose, jacobian, spread, _PARTS, self.config.floor, height, slope)
         return height, slope, jacobian
 
     def decision(self, action: ArrayLike, measured: Array) -> Array:
@@ -216,26 +225,30 @@ class ActionPath:
             Joints and opening of every tick [rad, m], shape (n_envs, n_ticks, n_arms, 7).
         """
         self.decide(action, measured)
-        cfg = self.config
-        sent = np.empty((self.n_envs, cfg.ticks_per_decision, self.n_arms, 7))
+        sent = np.empty((self.n_envs, self.config.ticks_per_decision, self.n_arms, 7))
+        self._shares.run(partial(self._send, sent))
+        return sent
+
+    def _send(self, sent: Array, rows: slice) -> None:
+        """Fill in what `decision` returns, for some of the environments."""
+        cfg, spread = self.config, self._spread[rows]
         limits = float(cfg.max_speed), float(cfg.max_acceleration), float(cfg.max_tool_speed)
         bounds = self._low, self._high, limits, 1.0 / cfg.tick_rate
+        history, delay, now, velocity = self._history[rows], self._delay[rows], self._sent[rows], self._velocity[rows]
         # Distances that the ticks keep an eye on, to first order: to the floor, between the arms.
-        between, between_slope = np.zeros((self.n_envs, 0)), np.zeros((self.n_envs, 0, self.n_arms, 6))
+        between, between_slope = np.zeros((len(now), 0)), np.zeros((len(now), 0, self.n_arms, 6))
         for first in range(0, cfg.ticks_per_decision, _LOOK):
-            height, height_slope, jacobian = self._above(self._sent)
+            height, height_slope, jacobian = self._above(now, spread)
             if cfg.clearance and self._gap is not None:
-                gap, between_slope = self._gap(self._sent)
+                gap, between_slope = self._gap(now)
                 between = gap - cfg.clearance
             watched = jacobian, height, height_slope, between, between_slope
-            commanded = self._history, self._delay, first, self._ramp
-            _advance(sent, *commanded, self._sent, self._velocity, *watched, *bounds)
-        return sent
+            _advance(sent[rows], history, delay, first, self._ramp, now, velocity, *watched, *bounds)
 
     def snapshot(self) -> dict[str, Array]:
         """Everything `restore` needs to go on exactly from here."""
         return {
-            "history": self._history.swapaxes(0, 1).copy(),
+            "history": self._history.copy(),
             "delay": self._delay.astype(np.float64),
             "sent": self._sent.copy(),
             "velocity": self._velocity.copy(),
@@ -243,7 +256,7 @@ class ActionPath:
 
     def restore(self, snapshot: dict[str, Array]) -> None:
         """Go back to a snapshot taken between two decisions."""
-        self._history, self._sent = snapshot["history"].swapaxes(0, 1).copy(), snapshot["sent"].copy()
+        self._history, self._sent = snapshot["history"].copy(), snapshot["sent"].copy()
         self._velocity = snapshot["velocity"].copy()
         self._delay = snapshot["delay"].astype(np.intp)
 
@@ -298,7 +311,7 @@ def _advance(
 
     Args:
         out: what is sent in every tick of the decision [rad, m], to fill in from tick `first` on, (n, n_ticks, R, 7).
-        history: commanded joints and opening, newest decision first [rad, m], (depth, n, R, 7).
+        history: commanded joints and opening, newest decision first [rad, m], (n, depth, R, 7).
         delay: of the transport [ticks], (n,).
         first: tick of the decision.
         ramp: ticks in which the target moves to its new value.
@@ -322,7 +335,7 @@ def _advance(
             now = tick + 1 - delay[i]
             back = -((now - 1) // ticks)  # decisions ago
             phase = min((now + back * ticks) / ramp, 1.0)
-            new, old = history[back, i], history[back + 1, i]
+            new, old = history[i, back], history[i, back + 1]
             for r in range(arms):
                 for j in range(sent.shape[2]):
                     error = old[r, j] + phase * (new[r, j] - old[r, j]) - sent[i, r, j]

@@ -129,7 +129,8 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
             raise HorseshoeError(f"engine: {engine!r} is unknown; choose from ['mujoco', 'pybullet', 'quasistatic']")
         self.observer = SceneObserver(self.cell, self.blueprint)
         gap = partial(capsules.gaps_and_gradients, bases=self.cell.base_poses)
-        self.path = ActionPath(self.config.action, num_envs, self.n_arms, xarm6.tool_pose_and_jacobian, gap)
+        kinematics = xarm6.tool_pose_and_jacobian
+        self.path = ActionPath(self.config.action, num_envs, self.n_arms, kinematics, gap, n_threads)
         self.task = Task(self.config.task, self.observer, self.world.magnets, self.config.action.decision_rate)
         self.sampler = StartSampler(self.cell, self.blueprint)
         self.start_config = self.config.starts

@@ -1,9 +1,7 @@
 """The batch world: many cells side by side in MuJoCo, advanced by `mujoco.rollout` in threads."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from itertools import pairwise
 
 import mujoco
 import numpy as np
@@ -11,6 +9,7 @@ from mujoco.rollout import Rollout
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from horseshoe.compiled import Shares
 from horseshoe.hardware import xarm6
 from horseshoe.sim.assembly import magnets, mjcf
 from horseshoe.sim.assembly.blueprint import Blueprint
@@ -117,11 +116,9 @@ class BatchWorld:
         self._sizes, self._lags, self._strengths = size_lag_strength(self.physics)
         model = self.models[0]
         # Every thread advances cells of its own from one look at the magnets to the next; none waits for another.
-        ends = np.linspace(0, n_envs, min(max(n_threads, 1), n_envs) + 1).round().astype(int).tolist()
-        self._parts = [slice(*pair) for pair in pairwise(ends)]
-        self._data = [mujoco.MjData(model) for _ in self._parts]
-        self._threads = ThreadPoolExecutor(len(self._parts)) if len(self._parts) > 1 else None
-        self._rollouts = [Rollout(nthread=0) for _ in self._parts]
+        self._shares = Shares(n_envs, n_threads)
+        self._data = [mujoco.MjData(model) for _ in self._shares.rows]
+        self._rollouts = [Rollout(nthread=0) for _ in self._shares.rows]
         self._nq, self._nv = model.nq, model.nv
         size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
         self._default = np.empty(size)
@@ -191,8 +188,7 @@ class BatchWorld:
             control[..., 7 * r + 6] = xarm6.GRIPPER_STROKE - control[..., 7 * r + 6]
         self._force[:] = 0.0
         self.trace = self.trace[-1:] + [np.empty_like(self._state) for _ in range(-(-n_ticks // CHUNK))]
-        in_turn = self._threads.map if self._threads else map
-        list(in_turn(partial(self._advance, control), self._parts, self._rollouts, self._data))
+        self._shares.run(partial(self._advance, control), self._rollouts, self._data)
         self._name_sides()
 
     def _advance(self, control: Array, rows: slice, rollout: Rollout, data: mujoco.MjData) -> None:
