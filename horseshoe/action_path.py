@@ -203,12 +203,15 @@ class ActionPath:
 
     def _above_floor(self, joints: Array) -> Array:
         """Lift targets (n_envs, n_arms, 6) whose hand is below the floor, by the least joint motion."""
+        rows = np.arange(len(joints))
         for _ in range(3):  # Newton's method
-            height, slope, _ = self._above(joints, self._spread)
-            if not (height < -1e-4).any():
+            height, slope, _ = self._above(joints[rows], self._spread[rows])
+            low = (height < -1e-4).any(1)
+            rows, height, slope = rows[low], height[low], slope[low]
+            if not rows.size:
                 break
             scale = np.maximum(-height, 0.0) / np.maximum((slope**2).sum(-1), 1e-6)
-            joints = np.clip(joints + scale[..., None] * slope, self._low, self._high)
+            joints[rows] = np.clip(joints[rows] + scale[..., None] * slope, self._low, self._high)
         return joints
 
     def _above(self, joints: Array, spread: Array) -> tuple[Array, Array, Array]:

@@ -163,6 +163,38 @@ def _gaps(
             angle[i, p] = np.arccos(min(max((trace - 1) / 2, -1.0), 1.0))
 
 
+@compiled
+def _update(
+    distance: Array, angle: Array, force: Array, torque: Array, dt: float, strength: Array, pairs: Index,
+    latched: Mask, since: Array, parted: Mask, captured: Mask,
+) -> None:  # fmt: skip
+    """What `Magnets.update` does; latched, since, parted and captured, each (n, P), change in place."""
+    for i in range(len(distance)):
+        limit, nearest = strength[i] ** 2, -1
+        for p in range(len(pairs)):
+            since[i, p] += dt
+            pulled = force[i, p] > BREAK_FORCE * limit or torque[i, p] > BREAK_TORQUE * limit
+            if latched[i, p] and pulled and since[i, p] > GRACE:
+                latched[i, p] = parted[i, p] = False
+                since[i, p] = 0.0
+            parted[i, p] |= distance[i, p] > CAPTURE_DISTANCE
+        # A magnet holds one other; of several candidates the nearest is captured, one a call.
+        for p in range(len(pairs)):
+            ready = parted[i, p] or (since[i, p] > GRACE and distance[i, p] < TOUCH)
+            if not (ready and distance[i, p] < CAPTURE_DISTANCE and angle[i, p] < CAPTURE_ANGLE):
+                continue
+            taken = False
+            for other in range(len(pairs)):
+                for one in range(1, 3):
+                    for two in range(1, 3):
+                        taken |= latched[i, other] and pairs[other, one] == pairs[p, two]
+            if not taken and (nearest < 0 or distance[i, p] < distance[i, nearest]):
+                nearest = p
+        if nearest >= 0:
+            latched[i, nearest] = captured[i, nearest] = True
+            since[i, nearest] = 0.0
+
+
 class Magnets:
     """The magnets of a batch of worlds, and which of them hold together.
 
@@ -239,27 +271,7 @@ class Magnets:
         Returns:
             Pairs captured by this call, shape (n, P).
         """
-        latched, since, parted = self.latched[rows], self.since[rows], self.parted[rows]
-        limit = self.strength[rows, None] ** 2
-        since += dt
-        pulled = (force > BREAK_FORCE * limit) | (torque > BREAK_TORQUE * limit)
-        released = latched & pulled & (since > GRACE)
-        latched &= ~released
-        since[released] = 0.0
-        parted &= ~released
-        parted |= distance > CAPTURE_DISTANCE
-        ready = parted | ((since > GRACE) & (distance < TOUCH))
-        close = (distance < CAPTURE_DISTANCE) & (angle < CAPTURE_ANGLE) & ready
-        if not close.any():
-            return close
-        # A magnet holds one other; of several candidates the nearest is captured, one a call.
-        _, s, a = self.blueprint.pairs.T
-        taken = np.zeros((len(close), len(self.blueprint.magnets)), dtype=bool)
-        env, pair = np.nonzero(latched)
-        taken[env, s[pair]] = taken[env, a[pair]] = True
-        close &= ~(taken[:, s] | taken[:, a])
-        nearest = np.where(close, distance, np.inf).argmin(1)
-        captured = close & (np.arange(close.shape[1]) == nearest[:, None])
-        latched |= captured
-        since[captured] = 0.0
+        captured = np.zeros(distance.shape, dtype=bool)
+        state = self.latched[rows], self.since[rows], self.parted[rows]
+        _update(distance, angle, force, torque, dt, self.strength[rows], self.blueprint.pairs, *state, captured)
         return captured

@@ -9,7 +9,7 @@ from mujoco.rollout import Rollout
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from horseshoe.compiled import Shares
+from horseshoe.compiled import Shares, compiled
 from horseshoe.hardware import xarm6
 from horseshoe.sim.assembly import magnets, mjcf
 from horseshoe.sim.assembly.blueprint import Blueprint
@@ -221,14 +221,9 @@ class BatchWorld:
                 state=states,
                 sensordata=sensors,
             )
-            after = states[:, -1]
-            # MuJoCo resets a state that explodes, time included; so does nothing else.
-            diverged |= ~(np.abs(after[:, 1:]).max(1) < 1e3) | (after[:, 0] < state[:, 0] + (ticks - 0.5) * TICK)
-            np.copyto(state, after, where=~diverged[:, None])
+            _take_over(states, sensors, TICK, state, diverged, force)
             if (start + ticks) % CHUNK == 0 or start + ticks == n_ticks:
                 self.trace[1 + (start + ticks - 1) // CHUNK][rows] = state
-            touch = np.linalg.norm(sensors.reshape(len(state), ticks, -1, 3), axis=-1).max(1)
-            np.maximum(force, np.where(diverged[:, None], 0.0, touch), out=force)
 
     def _name_sides(self) -> NDArray[np.intp]:
         """Call free blocks that rolled over by the side that is up now; their sides are alike, and nothing moves.
@@ -337,3 +332,32 @@ def _weld_compliance(model: mujoco.MjModel, blueprint: Blueprint) -> Array:
         weight = model.body_invweight0[[model.eq_obj1id[eq], model.eq_obj2id[eq]]].sum(0)
         compliance[p] = weight * (1 - d) / d**2 * (d * time_constant) ** 2
     return compliance
+
+
+@compiled
+def _take_over(states: Array, sensors: Array, dt: float, state: Array, diverged: Mask, force: Array) -> None:
+    """Take what a rollout came to, in place; what has diverged stays as it is.
+
+    Args:
+        states: after every tick, (n, ticks, size); the first number of a state is its time [s].
+        sensors: contact forces in every tick [N], (n, ticks, 3 C).
+        dt: of a tick [s].
+        state: before the rollout, (n, size).
+        diverged: (n,).
+        force: largest contact forces so far [N], (n, C).
+    """
+    for i in range(len(states)):
+        after = states[i, -1]
+        # MuJoCo resets a state that explodes, time included; so does nothing else.
+        sound = after[0] > state[i, 0] + (states.shape[1] - 0.5) * dt
+        for k in range(1, len(after)):
+            sound &= abs(after[k]) < 1e3
+        diverged[i] |= not sound
+        if diverged[i]:
+            continue
+        for k in range(len(after)):
+            state[i, k] = after[k]
+        for c in range(force.shape[1]):
+            for tick in range(states.shape[1]):
+                x, y, z = sensors[i, tick, 3 * c], sensors[i, tick, 3 * c + 1], sensors[i, tick, 3 * c + 2]
+                force[i, c] = max(force[i, c], np.sqrt(x * x + y * y + z * z))

@@ -280,3 +280,15 @@ def test_arms_commanded_into_each_other_slide_past_at_a_distance() -> None:
 def test_a_clearance_that_nothing_measures_is_refused() -> None:
     with pytest.raises(HorseshoeError, match=r"clearance: is 0.02 m, but nothing here measures"):
         path(2, 2, clearance=0.02)
+
+
+def test_what_one_hand_must_do_to_stay_above_the_floor_changes_no_other_environment() -> None:
+    still, down = np.zeros((1, 1, 7)), np.zeros((1, 1, 7))
+    down[..., 1] = 1.0
+    made = path(floor=0.0)
+    made.decide(still, HOME[None, None])
+    barely = made._above(HOME[None, None], made._spread)[0].item() + 5e-5  # below the floor, but within its tolerance
+    both, alone = path(2, floor=barely), path(floor=barely)
+    measured = np.tile(HOME, (2, 1, 1))
+    sent = both.decision(np.concatenate([down, still]), measured)
+    np.testing.assert_array_equal(alone.decision(still, measured[1:])[0], sent[1])
