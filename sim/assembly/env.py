@@ -216,7 +216,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         """
         n, rows = self.num_envs, slice(None) if mask is None else mask
         true = np.zeros((n, self.n_arms, FIELDS.size))
-        scene = true_scene(self.world.state(), self.path.target).take(rows)
+        scene = true_scene(self.world.state().take(rows), self.path.target[rows])
         true[rows] = self.observer.observe(scene, Assignment(self.assignment.pair[rows]))
         latched = self.world.magnets.latched
         pair = np.maximum(self.assignment.pair, 0)
@@ -300,7 +300,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         self.steps[mask] = 0
         self.whole[mask] = starts.whole
         # The roles are decided on what is seen at the start, as on the robot.
-        scene = true_scene(self.world.state(), self.path.target).take(mask)
+        scene = true_scene(self.world.state().take(mask), self.path.target[mask])
         self.assignment.pair[mask] = self.observer.assign(scene).pair
         self._try_again(mask)
 

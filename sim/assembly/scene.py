@@ -5,7 +5,7 @@ makes a structure's left socket its right one; arms that serve a right-hand sock
 so that all weights are shared between left and right too.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import permutations, product
 
 import numpy as np
@@ -81,10 +81,6 @@ class Scene:
     position: Array
     rotation: Array
     target: Array
-
-    def take(self, index: NDArray[np.bool_] | slice) -> "Scene":
-        """The cells of an index."""
-        return Scene(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
 @dataclass

@@ -232,7 +232,10 @@ class BatchWorld:
             Environments in which a block was renamed.
         """
         quaternions = self._blocks[..., 3:]
-        turns = self.blueprint.quarter_turns(quaternions)
+        # Most lie as they should: z axes are 60 degrees from upright or more where x^2 + y^2 is beyond a quarter.
+        tilted = np.flatnonzero((quaternions[..., 1:3] ** 2).sum(-1).max(1) > 0.24)
+        turns = np.zeros(quaternions.shape[:2], dtype=np.intp)
+        turns[tilted] = self.blueprint.quarter_turns(quaternions[tilted])
         env, pair = np.nonzero(self.magnets.latched)
         for magnet in self.blueprint.pairs[pair, 1:].T:
             turns[env, self.blueprint.magnet_block[magnet]] = 0
