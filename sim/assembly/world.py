@@ -91,7 +91,8 @@ class BatchWorld:
         magnets: latches and forces, shared by all engines.
         diverged: environments whose physics exploded during the last `advance`, shape (n_envs,); they stay frozen
             until reset.
-        trace: state vectors at the start and after every chunk of the last decision, oldest first.
+        trace: state vectors at the start and after every chunk of the last decision, oldest first, (1 + chunks, n_envs,
+            size).
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class BatchWorld:
         self.model_index = np.zeros(n_envs, dtype=np.intp)
         self.diverged: Mask = np.zeros(n_envs, dtype=bool)
         self._force = np.zeros((n_envs, 1 + self.n_arms))
-        self.trace = [self._state.copy()]
+        self.trace = self._state[None].copy()
         self._assign(np.zeros(n_envs, dtype=np.intp))
 
     def _assign(self, index: NDArray[np.intp]) -> None:
@@ -170,8 +171,7 @@ class BatchWorld:
         act = 1 + self._nq + self._nv
         state[:, act : act + q[0].size] = q.reshape(k, -1)  # the servos' lag filters
         self._state[mask] = state
-        for past in self.trace:
-            past[mask] = state
+        self.trace[:, mask] = state
         self.magnets.reset(mask)
         self.diverged[mask] = False
         self._force[mask] = 0.0
@@ -187,7 +187,7 @@ class BatchWorld:
         for r in range(self.n_arms):
             control[..., 7 * r + 6] = xarm6.GRIPPER_STROKE - control[..., 7 * r + 6]
         self._force[:] = 0.0
-        self.trace = self.trace[-1:] + [np.empty_like(self._state) for _ in range(-(-n_ticks // CHUNK))]
+        self.trace = next_trace(self.trace, n_ticks)
         self._shares.run(partial(self._advance, control), self._rollouts, self._data)
         self._name_sides()
 
@@ -223,7 +223,7 @@ class BatchWorld:
             )
             _take_over(states, sensors, TICK, state, diverged, force)
             if (start + ticks) % CHUNK == 0 or start + ticks == n_ticks:
-                self.trace[1 + (start + ticks - 1) // CHUNK][rows] = state
+                self.trace[1 + (start + ticks - 1) // CHUNK, rows] = state
 
     def _name_sides(self) -> NDArray[np.intp]:
         """Call free blocks that rolled over by the side that is up now; their sides are alike, and nothing moves.
@@ -248,7 +248,7 @@ class BatchWorld:
         # The angular velocity of a free joint is in the frame of its body.
         place = 1 + self._nq + self.n_arms * _PER_ARM + 6 * block[:, None] + np.arange(3, 6)
         self._state[env[:, None], place] = roll.inv().apply(self._state[env[:, None], place])
-        self.trace[-1] = self._state.copy()
+        self.trace[-1] = self._state
         return np.unique(env)
 
     def state(self, lag: NDArray[np.intp] | None = None) -> WorldState:
@@ -259,11 +259,8 @@ class BatchWorld:
         """
         if lag is None:
             return self.read(self._state)
-        moment, then = np.maximum(len(self.trace) - 1 - lag, 0), np.empty_like(self._state)
-        for k in np.unique(moment):
-            rows = moment == k
-            then[rows] = self.trace[k][rows]
-        return self.read(then)
+        moment = np.maximum(len(self.trace) - 1 - lag, 0)
+        return self.read(self.trace[moment, np.arange(self.n_envs)])
 
     def read(self, s: Array) -> WorldState:
         """State vectors (n, size) in words; contact forces are those of now."""
@@ -299,7 +296,7 @@ class BatchWorld:
             "parted": self.magnets.parted.astype(np.float64),
             "diverged": self.diverged.astype(np.float64),
             "force": self._force.copy(),
-            "trace": np.stack(self.trace, axis=1),
+            "trace": self.trace.swapaxes(0, 1).copy(),
         }
 
     def restore(self, snapshot: dict[str, Array]) -> None:
@@ -311,7 +308,7 @@ class BatchWorld:
         self.magnets.parted = snapshot["parted"].astype(bool)
         self.diverged = snapshot["diverged"].astype(bool)
         self._force = snapshot["force"].copy()
-        self.trace = list(np.moveaxis(snapshot["trace"], 1, 0).copy())
+        self.trace = snapshot["trace"].swapaxes(0, 1).copy()
 
     @property
     def _blocks(self) -> Array:
@@ -321,6 +318,15 @@ class BatchWorld:
     def _block_poses(self, rows: slice = slice(None)) -> tuple[Array, Array]:
         blocks = self._blocks[rows]
         return blocks[..., :3], magnets.matrices(blocks[..., 3:])
+
+
+def next_trace(trace: Array, n_ticks: int) -> Array:
+    """Room for the trace of another decision, which begins where the last one ended."""
+    states = 1 - (-n_ticks // CHUNK)
+    if len(trace) != states:
+        return np.repeat(trace[-1:], states, axis=0)
+    trace[0] = trace[-1]
+    return trace
 
 
 def _weld_compliance(model: mujoco.MjModel, blueprint: Blueprint) -> Array:
