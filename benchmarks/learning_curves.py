@@ -4,8 +4,8 @@
     python benchmarks/learning_curves.py --minutes 5 --warm-up 3 --run mlp-0 --run attention-0 --out runs/quick
 
 Every run has one core and goes first through the quasi-static world, then through MuJoCo, with the settings of
-`config/train/u_shape_curves.yaml`; as many as there are cores run side by side. What they came to is exported and
-evaluated like any policy. Time is what training itself counted, so the same command goes on where it was stopped.
+`config/train/u_shape_curves.yaml`; two run side by side (`--at-once`). What they came to is exported and evaluated
+like any policy. Time is what training itself counted, so the same command goes on where it was stopped.
 """
 
 import argparse
@@ -41,9 +41,9 @@ def trained(folder: Path) -> dict[str, Any]:
     return read_state(file) if file.exists() else {"seconds": 0.0, "curve": []}
 
 
-def train(command: list[str], folder: Path, minutes: float, bar: tqdm) -> None:
-    """Train until a checkpoint says that so much time has gone into it, earlier stages included."""
-    done = trained(folder)["seconds"] / 60
+def train(command: list[str], folder: Path, done: float, minutes: float, bar: tqdm) -> None:
+    """Train until a checkpoint says that so many minutes have gone into it, earlier stages (`done`) included."""
+    done = max(trained(folder)["seconds"] / 60, done)
     if done >= minutes:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,11 +72,12 @@ def run(name: str, options: argparse.Namespace, bar: tqdm) -> dict[str, Any]:
     warm = folder / "quasistatic.yaml"
     write_atomically(warm, json.dumps(settings | {"engine": "quasistatic"}))  # JSON is YAML
     command = horseshoe("train", str(warm), *common, "--run", str(folder / "warm_up"))
-    train(command, folder / "warm_up", options.warm_up, bar)
+    train(command, folder / "warm_up", 0.0, options.warm_up, bar)
     command = horseshoe("train", str(CONFIG), *common, "--run", str(folder / "run"))
-    train([*command, "--from", str(folder / "warm_up" / CHECKPOINT)], folder / "run", options.minutes, bar)
-    file = folder / "evaluation.json"
-    if not file.exists():
+    command += ["--from", str(folder / "warm_up" / CHECKPOINT)]
+    train(command, folder / "run", trained(folder / "warm_up")["seconds"] / 60, options.minutes, bar)
+    file = folder / f"evaluation_{options.episodes}.json"
+    if not file.exists() or file.stat().st_mtime < (folder / "run" / CHECKPOINT).stat().st_mtime:
         policy = str(folder / "policy")
         subprocess.run(horseshoe("export", str(folder / "run"), policy), check=True, capture_output=True)
         subprocess.run(
@@ -100,7 +101,7 @@ def run(name: str, options: argparse.Namespace, bar: tqdm) -> dict[str, Any]:
 
 def thinned(curve: list[dict[str, float]], points: int = 100) -> list[dict[str, float]]:
     """About so many points of a curve."""
-    return curve[:: max(len(curve) // points, 1)]
+    return [*curve[: -1 : max(len(curve) // points, 1)], curve[-1]]
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -131,7 +132,8 @@ def main() -> None:
     with tqdm(
         total=len(names) * options.minutes, unit=" min", bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} min"
     ) as bar:
-        bar.update(sum(trained(options.out / n / "run")["seconds"] / 60 for n in names))
+        past = [max(trained(options.out / n / stage)["seconds"] for stage in ("warm_up", "run")) for n in names]
+        bar.update(sum(past) / 60)
         with ThreadPoolExecutor(options.at_once) as pool:
             results = list(pool.map(lambda name: run(name, options, bar), names))
     write_atomically(options.json, json.dumps(results, indent=1) + "\n")

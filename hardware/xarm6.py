@@ -119,7 +119,7 @@ def link_frames(q: Array, bases: Array | None = None) -> Array:
     Returns:
         Homogeneous transforms [m], shape (..., 6, 4, 4); the last one is the flange.
     """
-    q = np.asarray(q, dtype=np.float64)
+    q = np.ascontiguousarray(q, dtype=np.float64)  # of one layout, for which `_place_links` is compiled
     frames = np.empty((*q.shape, 4, 4))
     bases = np.eye(4)[None] if bases is None else bases
     _place_links(q.reshape(-1, N_JOINTS), bases, ORIGINS, frames.reshape(-1, N_JOINTS, 4, 4))

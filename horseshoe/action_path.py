@@ -149,15 +149,12 @@ class ActionPath:
         self._sent[mask] = joints
         self._velocity[mask] = 0.0
 
-    def decide(self, action: ArrayLike, measured: Array) -> Array:
-        """Take a decision.
+    def decide(self, action: ArrayLike, measured: Array) -> None:
+        """Take a decision: move the commanded target.
 
         Args:
             action: in [-1, 1], clipped to it, shape (n_envs, n_arms, 7).
             measured: joints now [rad], shape (n_envs, n_arms, 6).
-
-        Returns:
-            The new commanded target [rad, m], shape (n_envs, n_arms, 7).
 
         Raises:
             HorseshoeError: wrong shape, NaN or infinity; the path is left as it was.
@@ -177,7 +174,6 @@ class ActionPath:
         joints = self._above_floor(self._apart(np.clip(joints, self._low, self._high)))
         self._history[:, 1:] = self._history[:, :-1]
         self._history[:, 0] = np.concatenate([joints, opening], axis=-1)
-        return self.target.copy()
 
     def _apart(self, joints: Array) -> Array:
         """Move targets (n_envs, n_arms, 6) that bring the arms too close apart, by the least joint motion."""

@@ -87,7 +87,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
     Args:
         num_envs: number of cells.
         config: what the environment is.
-        n_threads: of the physics; what happens does not depend on them.
+        n_threads: of action path and physics; what happens does not depend on them.
         pool: number of differently randomised models.
         start_batch: how many starts are drawn at a time.
         engine: "mujoco"; "quasistatic", fast, for the first part of training; or "pybullet" for the twin, whose physics

@@ -166,9 +166,9 @@ def _gaps(
 @compiled
 def _update(
     distance: Array, angle: Array, force: Array, torque: Array, dt: float, strength: Array, pairs: Index,
-    latched: Mask, since: Array, parted: Mask, captured: Mask,
+    latched: Mask, since: Array, parted: Mask,
 ) -> None:  # fmt: skip
-    """What `Magnets.update` does; latched, since, parted and captured, each (n, P), change in place."""
+    """What `Magnets.update` does; latched, since and parted, each (n, P), change in place."""
     for i in range(len(distance)):
         limit, nearest = strength[i] ** 2, -1
         for p in range(len(pairs)):
@@ -191,7 +191,7 @@ def _update(
             if not taken and (nearest < 0 or distance[i, p] < distance[i, nearest]):
                 nearest = p
         if nearest >= 0:
-            latched[i, nearest] = captured[i, nearest] = True
+            latched[i, nearest] = True
             since[i, nearest] = 0.0
 
 
@@ -257,7 +257,7 @@ class Magnets:
 
     def update(
         self, distance: Array, angle: Array, force: Array, torque: Array, dt: float, rows: slice = slice(None)
-    ) -> Mask:
+    ) -> None:
         """Capture what came close enough and release what is pulled too hard.
 
         Args:
@@ -267,11 +267,6 @@ class Magnets:
             torque: the same [N m], shape (n, P).
             dt: time since the last call [s].
             rows: which environments these are; all without it.
-
-        Returns:
-            Pairs captured by this call, shape (n, P).
         """
-        captured = np.zeros(distance.shape, dtype=bool)
         state = self.latched[rows], self.since[rows], self.parted[rows]
-        _update(distance, angle, force, torque, dt, self.strength[rows], self.blueprint.pairs, *state, captured)
-        return captured
+        _update(distance, angle, force, torque, dt, self.strength[rows], self.blueprint.pairs, *state)

@@ -162,7 +162,7 @@ class SceneObserver:
         """Share the connections: the arms together travel, turn and reach least, and nobody reaches too far."""
         bp, (n, arms) = self.blueprint, scene.q.shape[:2]
         tool = self.tool_poses(scene.q)[..., :3, 3]
-        goal, off = self.goal_errors(scene, np.broadcast_to(np.arange(len(bp.pairs)), (n, len(bp.pairs))))
+        goal, off = self.goal_errors(scene, np.tile(np.arange(len(bp.pairs)), (n, 1)))
         block = scene.position[:, bp.magnet_block[bp.pairs[:, 2]]]
         turn = 0.1 * rotation_angle(off)
         cost = np.zeros((n, arms, len(bp.pairs) + 1))

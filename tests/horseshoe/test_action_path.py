@@ -56,10 +56,9 @@ def test_the_delay_of_one_environment_is_not_that_of_another() -> None:
 def test_the_target_moves_at_once_whatever_the_delay() -> None:
     late = path(delay=0.4)
     action = np.full((1, 1, 7), 0.5)
-    target = late.decide(action, HOME[None, None])
-    np.testing.assert_allclose(target[0, 0, :6], HOME + 0.5 * np.array(late.config.joint_step))
-    np.testing.assert_array_equal(late.target, target)
-    assert target[0, 0, 6] == pytest.approx(0.75 * 0.085)
+    late.decide(action, HOME[None, None])
+    np.testing.assert_allclose(late.target[0, 0, :6], HOME + 0.5 * np.array(late.config.joint_step))
+    assert late.target[0, 0, 6] == pytest.approx(0.75 * 0.085)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -99,8 +98,8 @@ def test_nothing_is_sent_beyond_the_joint_limits() -> None:
 def test_the_target_stays_within_reach_of_the_measured_joints() -> None:
     made = path(reach=0.2)
     for _ in range(10):  # an arm that is blocked
-        target = made.decide(np.ones((1, 1, 7)), HOME[None, None])
-    np.testing.assert_allclose(target[0, 0, :6], HOME + 0.2)
+        made.decide(np.ones((1, 1, 7)), HOME[None, None])
+    np.testing.assert_allclose(made.target[0, 0, :6], HOME + 0.2)
 
 
 def test_reset_seeds_the_target_and_everything_sent_from_the_measured_joints() -> None:
@@ -135,11 +134,12 @@ def test_interpolation_arrives_at_the_policys_target_with_the_decision() -> None
 
 
 def test_half_an_interpolation_arrives_after_half_a_decision() -> None:
-    for interpolation, at_half in ((0.5, 1.0), (1.0, 0.5)):
+    small = np.full((1, 1, 7), 0.005)  # which no limit of speed or acceleration holds back for longer than a tick
+    for interpolation, arrived in ((0.5, 10), (1.0, 20)):
         made = path(interpolation=interpolation, **LOOSE)
-        sent = made.decision(np.full((1, 1, 7), 0.1), HOME[None, None])
-        way = (sent[0, :, 0, :6] - HOME) / (made.target[0, 0, :6] - HOME)
-        np.testing.assert_allclose(way[10], at_half, atol=0.07)
+        way = (made.decision(small, HOME[None, None])[0, :, 0, :6] - HOME) / (made.target[0, 0, :6] - HOME)
+        np.testing.assert_allclose(way[: arrived - 1], np.tile(np.arange(1, arrived) / arrived, (6, 1)).T, atol=0.02)
+        np.testing.assert_allclose(way[arrived:], 1.0, atol=1e-3)
 
 
 def test_one_robot_does_what_it_does_in_a_batch() -> None:
@@ -156,6 +156,15 @@ def test_one_robot_does_what_it_does_in_a_batch() -> None:
             now = robot.decision(action[env : env + 1], joints)
             np.testing.assert_array_equal(now[0], sent[env])
             joints = now[:, -1, :, :6]
+
+
+def test_what_is_sent_does_not_depend_on_the_threads() -> None:
+    sent = []
+    for threads in (1, 3):
+        made = ActionPath(config(floor=0.05, clearance=0.03), 4, 2, xarm6.tool_pose_and_jacobian, gap, threads)
+        made.reset(np.tile(HOME, (4, 2, 1)), np.full((4, 2), 0.05), [0.0, 0.05, 0.1, 0.2])
+        sent.append(run(made, actions(6, 10, 4, 2)))
+    np.testing.assert_array_equal(*sent)
 
 
 def test_a_snapshot_continues_exactly() -> None:

@@ -1,5 +1,6 @@
 """An exported policy is the trained one, carries its contract, and needs no torch."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from horseshoe import configuration
 from horseshoe import contract as contracts
 from horseshoe.errors import ConfigurationError, HorseshoeError
 from horseshoe.policies import runtime
+from horseshoe.policies.card import SCRATCH, write_card
 from horseshoe.policies.export import export
 from horseshoe.policies.runtime import OnnxPolicy
 from horseshoe.sim.assembly.scene import FIELDS
@@ -45,6 +47,18 @@ def test_the_contract_says_how_the_policy_was_trained(policy: Path) -> None:
     assert [f.name for f in contract.observation] == [f.name for f in FIELDS.fields]
     assert contract.revision
     contracts.check_observation(contract, FIELDS)
+
+
+def test_the_card_shows_runs_from_scratch_where_there_are_any(copy: Path) -> None:
+    write_card(copy)
+    assert "From scratch" not in (copy / "card.md").read_text()
+    points = [{"seconds": 60.0 * k, "success": 0.1 * k, "level": 0.1 * k} for k in range(5)]
+    one = {"decisions": 3.2e6, "minutes": 45.0, "success_rate": 0.455, "ci95": [0.387, 0.524], "episodes": 200}
+    runs = [one | {"name": name, "curve": points} for name in ("mlp-0", "attention-0")]
+    (copy / SCRATCH).write_text(json.dumps(runs))
+    write_card(copy)
+    assert "| attention-0 | 3.2 M | 45 min | 45.5% of 200 [38.7%, 52.4%] |" in (copy / "card.md").read_text()
+    assert (copy / "scratch.png").stat().st_size > 5000
 
 
 def test_actions_are_within_one_and_do_not_depend_on_the_batch(policy: Path) -> None:

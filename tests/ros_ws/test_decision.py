@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from horseshoe import action_path
 from horseshoe.errors import HorseshoeError
+from horseshoe.hardware import capsules, xarm6
 from horseshoe.ros_ws.decision import Decider, Seen
+from horseshoe.sim.assembly import scene
 
 
 @pytest.fixture
@@ -19,7 +22,6 @@ def seen() -> Seen:
 def test_it_decides_what_the_training_environment_would(policy: Path, seen: Seen) -> None:
     """The same observer, network and action path as in the simulator, for two decisions in a row."""
     from horseshoe.action_path import ActionPath
-    from horseshoe.hardware import xarm6
     from horseshoe.policies.runtime import OnnxPolicy
     from horseshoe.sim.assembly import blueprint, cell
     from horseshoe.sim.assembly.magnets import matrices
@@ -33,14 +35,28 @@ def test_it_decides_what_the_training_environment_would(policy: Path, seen: Seen
     assignment = None
     for _ in range(2):
         parts = (seen.q[None], seen.opening[None], seen.position[None], seen.quaternion[None])
-        scene = Scene(*parts[:3], matrices(parts[3]), path.target)
-        assignment = assignment or observer.assign(scene)
-        action = onnx.act(observer.observe(scene, assignment).astype(np.float32))
+        now = Scene(*parts[:3], matrices(parts[3]), path.target)
+        assignment = assignment or observer.assign(now)
+        action = onnx.act(observer.observe(now, assignment).astype(np.float32))
         expected = path.decision(observer.unmirror(action.astype(np.float64), assignment), seen.q[None])[0]
         ticks = decider.decide(seen)
         np.testing.assert_allclose(ticks, expected, atol=1e-12)
         seen = Seen(ticks[-1, :, :6], ticks[-1, :, 6], seen.position, seen.quaternion)
     assert np.abs(ticks[..., 0] - [0.1, -0.2]).max() > 0.05  # it moved
+
+
+def test_nothing_is_compiled_any_more_once_it_is_made(policy: Path, seen: Seen) -> None:
+    compiled = (
+        xarm6._place_links, xarm6._jacobians, capsules._measure, action_path._lowest, action_path._advance,
+        scene._goal_errors,
+    )  # fmt: skip
+    decider = Decider(str(policy), "u_shape", 100.0)
+    before = [len(function.signatures) for function in compiled]
+    joints = np.concatenate([seen.q, seen.opening[:, None]], axis=1)  # as the policy node hands them over
+    decider.start(Seen(joints[:, :6], joints[:, 6], seen.position, seen.quaternion))
+    for _ in range(2):
+        decider.decide(Seen(joints[:, :6], joints[:, 6], seen.position, seen.quaternion))
+    assert [len(function.signatures) for function in compiled] == before
 
 
 def test_commands_begin_at_the_measured_joints(policy: Path, seen: Seen) -> None:

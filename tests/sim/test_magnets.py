@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 pytest.importorskip("mujoco")
 
@@ -48,7 +49,7 @@ def dipoles(r: np.ndarray, m1: np.ndarray, m2: np.ndarray) -> np.ndarray:
     """Force and torques of each pair of dipoles (n, 3), shape (3, n, 3)."""
     wrench = np.empty((3, *r.shape))
     for k, args in enumerate(zip(r, *np.broadcast_arrays(m1, m2, r)[:2], strict=True)):
-        magnets.dipole_wrench(*(np.ascontiguousarray(a) for a in args), *wrench[:, k])
+        magnets.dipole_wrench(*(a.copy() for a in args), *wrench[:, k])
     return wrench
 
 
@@ -67,6 +68,24 @@ def test_dipoles_do_not_create_momentum() -> None:
     r, m1, m2 = rng.normal(size=(3, 50, 3)) * 0.05
     force, torque_1, torque_2 = dipoles(r, m1, m2)
     np.testing.assert_allclose(torque_1 + torque_2 + np.cross(r, force), 0.0, atol=1e-9 * np.abs(force).max())
+
+
+def test_magnets_move_and_turn_nothing_as_a_whole() -> None:
+    rng = np.random.default_rng(1)
+    many = Magnets(blueprint.load("u_shape"), 50)
+    many.size, many.strength = rng.uniform(0.9, 1.1, (2, 50))
+    position = rng.normal(0, 0.04, (50, 3, 3))
+    wrench = many.wrenches(position, magnets.matrices(rng.normal(size=(50, 3, 4))))
+    force, torque = wrench[..., :3], wrench[..., 3:]
+    assert np.abs(force).max() > 1.0
+    np.testing.assert_allclose(force.sum(1), 0.0, atol=1e-12)
+    np.testing.assert_allclose((torque + np.cross(position, force)).sum(1), 0.0, atol=1e-12)
+
+
+def test_rotation_matrices_are_those_of_scipy_for_quaternions_of_any_length() -> None:
+    quaternions = np.random.default_rng(2).normal(size=(20, 3, 4))
+    expected = Rotation.from_quat(quaternions.reshape(-1, 4), scalar_first=True).as_matrix().reshape(20, 3, 3, 3)
+    np.testing.assert_allclose(magnets.matrices(quaternions), expected, atol=1e-14)
 
 
 def test_magnets_in_contact_pull_with_the_break_away_force() -> None:
@@ -162,7 +181,8 @@ def test_the_snap_of_a_capture_is_not_taken_for_a_pull() -> None:
     both = Magnets(blueprint.load("connect"), 1)
     closed, hard = np.array([[0.0, 0.08]]), np.array([[5 * BREAK_FORCE, 0.0]])
     zero = np.zeros((1, 2))
-    assert both.update(closed, zero, zero, zero, 0.04).tolist() == [[True, False]]
+    both.update(closed, zero, zero, zero, 0.04)
+    assert both.latched.tolist() == [[True, False]]
     both.update(closed, zero, hard, zero, GRACE / 2)
     assert both.latched.tolist() == [[True, False]]
 
