@@ -6,9 +6,11 @@ Run it with `horseshoe bench sim`. What is counted:
   perception, observations, resets); drawing start states, which happens in batches, is measured apart and its share
   per step added;
 - raw: one `mujoco.rollout` per decision, with the same models, states, controls, forces and threads that our step just
-  had, writing states and sensor data as ours does.
+  had, writing states and sensor data as ours does;
+- raw, one model: the same once more with the first cell's model for all, which tells what it costs that every cell has
+  physics of its own.
 
-Both alternate in every round; ratios are medians over the rounds. A loaded machine makes both slower, ratios hold.
+They alternate in every round; ratios are medians over the rounds. A loaded machine makes both slower, ratios hold.
 """
 
 import json
@@ -157,7 +159,7 @@ def run(n_envs: int, threads: int, rounds: int, decisions: int, robosuite: str |
 
     our_seconds(env, actions(5))
     start_cost = seconds_per_start(env)
-    ours, raw, theirs, resets = [], [], [], []
+    ours, raw, alike, theirs, resets = [], [], [], [], []
     draw = env.sampler.sample
     for k in tqdm(range(rounds), unit=" rounds"):
         chosen = actions(decisions)
@@ -175,6 +177,7 @@ def run(n_envs: int, threads: int, rounds: int, decisions: int, robosuite: str |
                 raw.append(raw_seconds(env, kept))
             else:
                 ours.append(our_seconds(env, chosen))
+        alike.append(raw_seconds(env, [(models[:1] * n_envs, state, control) for models, state, control in kept]))
         if peer:
             theirs.append(peer.seconds(10))
     starts = float(np.mean(resets)) * start_cost * decisions
@@ -188,6 +191,7 @@ def run(n_envs: int, threads: int, rounds: int, decisions: int, robosuite: str |
         "env_steps_per_second": round(n_envs / per_step, 1),
         "physics_steps_per_second": round(n_envs * ticks / per_step, 1),
         "raw_physics_steps_per_second": round(n_envs * ticks * decisions / float(np.median(raw)), 1),
+        "raw_one_model_physics_steps_per_second": round(n_envs * ticks * decisions / float(np.median(alike)), 1),
         "ratio_to_raw_rollout": round(float(np.median(np.array(raw) / total)), 3),
         "share_of_drawing_starts": round(starts / float(np.median(total)), 4),
         "load_average": os.getloadavg(),
@@ -206,11 +210,13 @@ def run(n_envs: int, threads: int, rounds: int, decisions: int, robosuite: str |
 def table(result: dict[str, Any]) -> str:
     """The result for people."""
     raw, ratio = result["raw_physics_steps_per_second"], result["ratio_to_raw_rollout"]
+    alike = result["raw_one_model_physics_steps_per_second"]
     lines = [
         f"{result['n_envs']} cells, {result['threads']} threads, load {result['load_average'][0]:.1f}",
         f"environment   {result['env_steps_per_second']:12,.0f} steps/s",
         f"physics       {result['physics_steps_per_second']:12,.0f} steps/s",
         f"raw rollout   {raw:12,.0f} steps/s   ratio {ratio:.3f}",
+        f"  one model   {alike:12,.0f} steps/s   instead of one for each cell",
     ]
     if "robosuite" in result:
         rate, ratio = result["robosuite_env_steps_per_second"], result["ratio_to_robosuite"]
