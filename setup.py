@@ -81,11 +81,11 @@ setup(
         ("share/horseshoe/config", sorted(glob("config/*.yaml"))),
     ],
     zip_safe=False,
-    # Lower bounds are those of Ubuntu 24.04, so that a ROS 2 installation keeps its own numpy.
+    # Lower bounds are those of Ubuntu 24.04, scipy's aside, so that a ROS 2 installation keeps its own numpy.
     install_requires=[
         "numba>=0.60",
         "numpy>=1.26",
-        "scipy>=1.11",
+        "scipy>=1.14",
         "pyyaml>=6",
         "click>=8.1",
         "tqdm>=4.66",

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,8 +85,8 @@ class Bench:
         """A force and torque on a block, world frame [N, N m]; the array may be changed meanwhile."""
         magnetic = self.world.magnets.wrenches
 
-        def added(position: Array, rotation: Array) -> Array:
-            total = magnetic(position, rotation)
+        def added(*where: Any) -> Array:
+            total = magnetic(*where)
             total[0, block] += value
             return total
 

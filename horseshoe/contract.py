@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from horseshoe import configuration, tokens
-from horseshoe.action_path import ActionConfig
+from horseshoe.action_config import ActionConfig
 from horseshoe.errors import ConfigurationError
 from horseshoe.observation import FieldSet
 

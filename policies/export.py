@@ -12,7 +12,7 @@ from torch import nn
 
 from horseshoe import __version__, configuration
 from horseshoe import contract as contracts
-from horseshoe.action_path import ActionConfig
+from horseshoe.action_config import ActionConfig
 from horseshoe.errors import HorseshoeError
 from horseshoe.policies import distill, push_ppo
 from horseshoe.policies.checkpoint import CHECKPOINT, read_state, restore

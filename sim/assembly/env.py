@@ -13,7 +13,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from horseshoe import configuration
-from horseshoe.action_path import ActionConfig, ActionPath
+from horseshoe.action_config import ActionConfig
+from horseshoe.action_path import ActionPath
 from horseshoe.errors import HorseshoeError
 from horseshoe.hardware import capsules, xarm6
 from horseshoe.sim.assembly import blueprint as blueprints

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from horseshoe.action_path import ActionConfig, ActionPath
+from horseshoe.action_config import ActionConfig
+from horseshoe.action_path import ActionPath
 from horseshoe.errors import HorseshoeError
 from horseshoe.hardware import capsules, xarm6
 

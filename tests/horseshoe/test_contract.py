@@ -8,7 +8,7 @@ import pytest
 
 from horseshoe import configuration
 from horseshoe import contract as contracts
-from horseshoe.action_path import ActionConfig
+from horseshoe.action_config import ActionConfig
 from horseshoe.errors import ConfigurationError
 from horseshoe.observation import Field, FieldSet
 from horseshoe.sim.assembly.starts import StartConfig

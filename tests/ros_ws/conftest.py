@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from horseshoe import contract
-from horseshoe.action_path import ActionConfig
+from horseshoe.action_config import ActionConfig
 from horseshoe.hardware import xarm6
 from horseshoe.policies import linear
 from horseshoe.sim.assembly.scene import FIELDS

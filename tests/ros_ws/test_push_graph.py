@@ -23,7 +23,7 @@ from nav_msgs.msg import Odometry as OdometryMessage  # noqa: E402
 from sensor_msgs.msg import PointCloud2  # noqa: E402
 
 from horseshoe import configuration, contract  # noqa: E402
-from horseshoe.action_path import ActionConfig  # noqa: E402
+from horseshoe.action_config import ActionConfig  # noqa: E402
 from horseshoe.errors import HorseshoeError  # noqa: E402
 from horseshoe.ros_ws import push_demo, push_table  # noqa: E402
 from horseshoe.ros_ws.base_node import LATCHED  # noqa: E402
