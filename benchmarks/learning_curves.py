@@ -129,9 +129,8 @@ def main() -> None:
     parser.add_argument("--card", type=Path, help="a policy folder whose card shows the curves too")
     options = parser.parse_args()
     names = options.run or list(RUNS)
-    with tqdm(
-        total=len(names) * options.minutes, unit=" min", bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} min"
-    ) as bar:
+    total = len(names) * options.minutes
+    with tqdm(total=total, bar_format=f"{{l_bar}}{{bar}}| {{n:.0f}} of {total:.0f} min") as bar:
         past = [max(trained(options.out / n / stage)["seconds"] for stage in ("warm_up", "run")) for n in names]
         bar.update(sum(past) / 60)
         with ThreadPoolExecutor(options.at_once) as pool:
