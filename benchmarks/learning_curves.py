@@ -1,6 +1,6 @@
 """How far `horseshoe train` gets from scratch in how long: several seeds, and both architectures, at equal wall time.
 
-    python benchmarks/learning_curves.py                      # three seeds of the MLP and one of attention: 100 minutes
+    python benchmarks/learning_curves.py                      # three seeds of the MLP and one of attention: 90 minutes
     python benchmarks/learning_curves.py --minutes 5 --warm-up 3 --run mlp-0 --run attention-0 --out runs/quick
 
 Every run has one core and goes first through the quasi-static world, then through MuJoCo, with the settings of
@@ -119,8 +119,8 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=50.0, help="of training, the warm-up included")
-    parser.add_argument("--warm-up", type=float, default=20.0, help="minutes in the quasi-static world")
+    parser.add_argument("--minutes", type=float, default=45.0, help="of training, the warm-up included")
+    parser.add_argument("--warm-up", type=float, default=32.0, help="minutes in the quasi-static world")
     parser.add_argument("--run", action="append", metavar="ARCHITECTURE-SEED", help=f"{', '.join(RUNS)} without it")
     parser.add_argument("--at-once", type=int, default=2, help="runs side by side, a core each")
     parser.add_argument("--episodes", type=int, default=200, help="of the evaluation at the end")
