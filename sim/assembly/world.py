@@ -143,7 +143,10 @@ class BatchWorld:
 
     def _assign(self, index: NDArray[np.intp]) -> None:
         self.model_index = index
-        self._env_models = self._pool[index].tolist()
+        # Cells of one model stand together: between two looks at the magnets what costs is fetching models.
+        self._orders = [np.argsort(index[rows], kind="stable") for rows in self._shares.rows]
+        share = zip(self._shares.rows, self._orders, strict=True)
+        self._env_models = [self._pool[index[rows][order]].tolist() for rows, order in share]
         self.magnets.size, self.magnets.strength = self._sizes[index], self._strengths[index]
 
     def reset(
@@ -188,12 +191,21 @@ class BatchWorld:
             control[..., 7 * r + 6] = xarm6.GRIPPER_STROKE - control[..., 7 * r + 6]
         self._force[:] = 0.0
         self.trace = next_trace(self.trace, n_ticks)
-        self._shares.run(partial(self._advance, control), self._rollouts, self._data)
+        work = partial(self._advance, control)
+        self._shares.run(work, self._orders, self._env_models, self._rollouts, self._data)
         self._name_sides()
 
-    def _advance(self, control: Array, rows: slice, rollout: Rollout, data: mujoco.MjData) -> None:
-        """What `advance` does for some of the environments."""
-        models, state, force = self._env_models[rows], self._state[rows], self._force[rows]
+    def _advance(
+        self,
+        control: Array,
+        rows: slice,
+        order: NDArray[np.intp],
+        models: list[mujoco.MjModel],
+        rollout: Rollout,
+        data: mujoco.MjData,
+    ) -> None:
+        """What `advance` does for some of the environments; `order`: in which physics takes them, with which models."""
+        state, force, control = self._state[rows], self._force[rows], control[rows][order]
         n_ticks, diverged = control.shape[1], self.diverged[rows]
         # A weld is a spring of known stiffness at rest: how far it gives way tells the load.
         give = self._compliance[self.model_index[rows]]
@@ -204,16 +216,17 @@ class BatchWorld:
             load = distance / give[..., 0], angle / give[..., 1]
             self.magnets.update(distance, angle, *load, dt=ticks * TICK, rows=rows)
             buffer = self._control[rows, :ticks]
-            buffer[..., : control.shape[-1]] = control[rows, start : start + ticks]
-            buffer[..., self._xfrc] = self.magnets.wrenches(position, rotation, rows).reshape(len(state), 1, -1)
-            buffer[..., self._eq] = self.magnets.latched[rows, None]
+            buffer[..., : control.shape[-1]] = control[:, start : start + ticks]
+            wrenches = self.magnets.wrenches(position, rotation, rows)[order]
+            buffer[..., self._xfrc] = wrenches.reshape(len(state), 1, -1)
+            buffer[..., self._eq] = self.magnets.latched[rows][order][:, None]
             states, sensors = self._states[rows, :ticks], self._sensors[rows, :ticks]
             if ticks < LOOK:
                 buffer, states, sensors = buffer.copy(), states.copy(), sensors.copy()
             rollout.rollout(
                 models,
                 [data],
-                state,
+                state[order],
                 buffer,
                 control_spec=int(_SPEC),
                 skip_checks=True,
@@ -221,7 +234,7 @@ class BatchWorld:
                 state=states,
                 sensordata=sensors,
             )
-            _take_over(states, sensors, TICK, state, diverged, force)
+            _take_over(states, sensors, order, TICK, state, diverged, force)
             if (start + ticks) % CHUNK == 0 or start + ticks == n_ticks:
                 self.trace[1 + (start + ticks - 1) // CHUNK, rows] = state
 
@@ -344,29 +357,32 @@ def _weld_compliance(model: mujoco.MjModel, blueprint: Blueprint) -> Array:
 
 
 @compiled
-def _take_over(states: Array, sensors: Array, dt: float, state: Array, diverged: Mask, force: Array) -> None:
+def _take_over(
+    states: Array, sensors: Array, order: NDArray[np.intp], dt: float, state: Array, diverged: Mask, force: Array
+) -> None:
     """Take what a rollout came to, in place; what has diverged stays as it is.
 
     Args:
         states: after every tick, (n, ticks, size); the first number of a state is its time [s].
         sensors: contact forces in every tick [N], (n, ticks, 3 C).
+        order: which environments these are, (n,).
         dt: of a tick [s].
         state: before the rollout, (n, size).
         diverged: (n,).
         force: largest contact forces so far [N], (n, C).
     """
-    for i in range(len(states)):
-        after = states[i, -1]
+    for k in range(len(states)):
+        i, after = order[k], states[k, -1]
         # MuJoCo resets a state that explodes, time included; so does nothing else.
         sound = after[0] > state[i, 0] + (states.shape[1] - 0.5) * dt
-        for k in range(1, len(after)):
-            sound &= abs(after[k]) < 1e3
+        for j in range(1, len(after)):
+            sound &= abs(after[j]) < 1e3
         diverged[i] |= not sound
         if diverged[i]:
             continue
-        for k in range(len(after)):
-            state[i, k] = after[k]
+        for j in range(len(after)):
+            state[i, j] = after[j]
         for c in range(force.shape[1]):
             for tick in range(states.shape[1]):
-                x, y, z = sensors[i, tick, 3 * c], sensors[i, tick, 3 * c + 1], sensors[i, tick, 3 * c + 2]
+                x, y, z = sensors[k, tick, 3 * c], sensors[k, tick, 3 * c + 1], sensors[k, tick, 3 * c + 2]
                 force[i, c] = max(force[i, c], np.sqrt(x * x + y * y + z * z))
