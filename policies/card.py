@@ -161,7 +161,8 @@ def _from_scratch(folder: Path) -> str:
     ]
     rows = "\n".join(lines)
     return f"""
-From scratch, a core each (`python benchmarks/learning_curves.py`), deterministic policy at the end:
+From scratch, a core each (`python benchmarks/learning_curves.py`); curves fall where MuJoCo takes over from the quasi-static
+world. Success is that of the deterministic policy at the end:
 
 | run | decisions | wall time | success |
 |---|---|---|---|
