@@ -23,7 +23,7 @@ from tqdm import tqdm
 from horseshoe import configuration
 from horseshoe.configuration import write_atomically
 from horseshoe.policies.card import SCRATCH, write_card
-from horseshoe.policies.checkpoint import CHECKPOINT, read_state
+from horseshoe.policies.checkpoint import CHECKPOINT, read_state, thin
 
 CONFIG = configuration.resource("config/train/u_shape_curves.yaml")
 RUNS = ("mlp-0", "mlp-1", "mlp-2", "attention-0")
@@ -95,13 +95,8 @@ def run(name: str, options: argparse.Namespace, bar: tqdm) -> dict[str, Any]:
         "success_rate": result["success_rate"],
         "ci95": result["ci95"],
         "episodes": result["episodes"],
-        "curve": [{k: p[k] for k in ("seconds", "success", "level")} for p in thinned(state["curve"])],
+        "curve": [{k: p[k] for k in ("seconds", "success", "level")} for p in thin(state["curve"], 100)],
     }
-
-
-def thinned(curve: list[dict[str, float]], points: int = 100) -> list[dict[str, float]]:
-    """About so many points of a curve."""
-    return [*curve[: -1 : max(len(curve) // points, 1)], curve[-1]]
 
 
 def table(results: list[dict[str, Any]]) -> str:

@@ -4,6 +4,8 @@ Measured off the vendor's meshes; from the wrist on these stick out by less than
 the guard has to cover.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -85,19 +87,27 @@ def segment_distances(first: Array, second: Array) -> Array:
     start1, start2 = first[..., 0, :], second[..., 0, :]
     d1, d2 = first[..., 1, :] - start1, second[..., 1, :] - start2
     r = start1 - start2
-    s, t = _nearest(r, d1, d2)
+    s, t = _along((d1 * d1).sum(-1), (d1 * d2).sum(-1), (d1 * r).sum(-1), (d2 * d2).sum(-1), (d2 * r).sum(-1))
     gap = r + s[..., None] * d1 - t[..., None] * d2
     return np.sqrt((gap * gap).sum(-1))
 
 
-def _nearest(r: Array, d1: Array, d2: Array) -> tuple[Array, Array]:
-    """Where on two segments with directions d1 and d2, whose starts differ by r, they are nearest, in [0, 1]."""
-    a, e = (d1 * d1).sum(-1), (d2 * d2).sum(-1)
-    b, c, f = (d1 * d2).sum(-1), (d1 * r).sum(-1), (d2 * r).sum(-1)
-    denominator = np.maximum(a * e - b * b, 1e-12)
-    s = np.minimum(np.maximum((b * f - c * e) / denominator, 0.0), 1.0)
+def _along(a: Any, b: Any, c: Any, e: Any, f: Any) -> tuple[Any, Any]:
+    """Where two segments d1 and d2, whose starts differ by r, are nearest, in [0, 1]; of numbers or of arrays.
+
+    Args:
+        a: d1 d1.
+        b: d1 d2.
+        c: d1 r.
+        e: d2 d2.
+        f: d2 r.
+    """
+    s = np.minimum(np.maximum((b * f - c * e) / np.maximum(a * e - b * b, 1e-12), 0.0), 1.0)
     t = np.minimum(np.maximum((b * s + f) / e, 0.0), 1.0)
     return np.minimum(np.maximum((b * t - c) / a, 0.0), 1.0), t
+
+
+_along_compiled = compiled(_along)  # inside of `_measure`
 
 
 def gaps_and_gradients(q: Array, bases: Array) -> tuple[Array, Array]:
@@ -161,9 +171,7 @@ def _measure(
             for k in range(3):
                 u, v, w = way[one, k], way[two, k], start[one, k] - start[two, k]
                 a, b, c, e, f = a + u * u, b + u * v, c + u * w, e + v * v, f + v * w
-            s = min(max((b * f - c * e) / max(a * e - b * b, 1e-12), 0.0), 1.0)
-            t = min(max((b * s + f) / e, 0.0), 1.0)
-            s = min(max((b * t - c) / a, 0.0), 1.0)
+            s, t = _along_compiled(a, b, c, e, f)
             square = 0.0
             for k in range(3):
                 square += (start[one, k] - start[two, k] + s * way[one, k] - t * way[two, k]) ** 2

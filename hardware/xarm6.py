@@ -126,6 +126,13 @@ def link_frames(q: Array, bases: Array | None = None) -> Array:
     return frames
 
 
+def _tool_pose(frames: Array) -> Array:
+    """Pose of the tool centre point (..., 4, 4) of poses of the links (..., 6, 4, 4)."""
+    pose = frames[..., -1, :, :].copy()
+    pose[..., :3, 3] += TOOL_OFFSET * pose[..., :3, 2]
+    return pose
+
+
 def forward_kinematics(q: Array) -> Array:
     """Pose of the tool centre point in the arm's base frame.
 
@@ -135,9 +142,7 @@ def forward_kinematics(q: Array) -> Array:
     Returns:
         Homogeneous transforms [m], shape (..., 4, 4); z points out of the gripper, y is the closing direction.
     """
-    pose = link_frames(q)[..., -1, :, :].copy()
-    pose[..., :3, 3] += TOOL_OFFSET * pose[..., :3, 2]
-    return pose
+    return _tool_pose(link_frames(q))
 
 
 def jacobian(q: Array) -> Array:
@@ -155,8 +160,7 @@ def jacobian(q: Array) -> Array:
 def tool_pose_and_jacobian(q: Array) -> tuple[Array, Array]:
     """`forward_kinematics` and `jacobian` for the price of the latter."""
     frames = link_frames(q)
-    pose = frames[..., -1, :, :].copy()
-    pose[..., :3, 3] += TOOL_OFFSET * pose[..., :3, 2]
+    pose = _tool_pose(frames)
     rows = np.empty((*frames.shape[:-3], 6, N_JOINTS))
     shape = (-1, N_JOINTS, 4, 4)
     _jacobians(frames.reshape(shape), pose[..., :3, 3].reshape(-1, 3), rows.reshape(-1, 6, N_JOINTS))

@@ -46,6 +46,12 @@ def read_state(file: Path) -> dict[str, Any]:
         return json.loads(f.metadata()["state"])
 
 
+def thin(curve: list[dict[str, float]], points: int = 200) -> list[dict[str, float]]:
+    """About so many points of a learning curve, its last one among them."""
+    step = max(len(curve) // points, 1)
+    return curve[::step] + ([curve[-1]] if curve and (len(curve) - 1) % step else [])
+
+
 def read_arrays(file: Path, prefix: str) -> dict[str, NDArray[Any]]:
     """Arrays of a checkpoint whose names begin with `prefix`, without it; no others are read."""
     with safe_open(file, "np") as f:

@@ -15,7 +15,7 @@ from horseshoe import contract as contracts
 from horseshoe.action_config import ActionConfig
 from horseshoe.errors import HorseshoeError
 from horseshoe.policies import distill, push_ppo
-from horseshoe.policies.checkpoint import CHECKPOINT, read_state, restore
+from horseshoe.policies.checkpoint import CHECKPOINT, read_state, restore, thin
 from horseshoe.policies.networks import TokenActor
 from horseshoe.policies.ppo import TrainConfig, build
 from horseshoe.policies.runtime import OnnxPolicy, TokenPolicy
@@ -110,7 +110,7 @@ def export(run: Path, folder: Path) -> float:
     )
     configuration.save_yaml(contract, folder / contracts.FILE)
     state = read_state(file)
-    (folder / "curve.json").write_text(json.dumps(_thin(state["curve"])) + "\n")
+    (folder / "curve.json").write_text(json.dumps(thin(state["curve"])) + "\n")
     difference = _replay(actor, OnnxPolicy(folder), env, agents.n_actor)
     if difference > 1e-5:
         raise HorseshoeError(f"{weights}: torch and ONNX differ by {difference:.1e}, more than 1e-5")
@@ -147,7 +147,7 @@ def _export_pushing(
         weights_sha256=contracts.sha256(weights),
     )
     configuration.save_yaml(contract, folder / contracts.FILE)
-    (folder / "curve.json").write_text(json.dumps(_thin(state["curve"])) + "\n")
+    (folder / "curve.json").write_text(json.dumps(thin(state["curve"])) + "\n")
     onnx, worst = TokenPolicy(folder), 0.0
     observation, _ = env.reset(seed=distill.FIRST_SEED)
     for _ in range(20):
@@ -159,11 +159,6 @@ def _export_pushing(
     if worst > 1e-5:
         raise HorseshoeError(f"{weights}: torch and ONNX differ by {worst:.1e}, more than 1e-5")
     return worst
-
-
-def _thin(curve: list[dict[str, float]], points: int = 200) -> list[dict[str, float]]:
-    step = max(len(curve) // points, 1)
-    return curve[::step] + ([curve[-1]] if curve and (len(curve) - 1) % step else [])
 
 
 def _replay(actor: nn.Module, onnx: OnnxPolicy, env: Any, size: int) -> float:

@@ -1,6 +1,7 @@
 """What every test runs under; set before any library is imported, and inherited by the processes that tests start."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,14 @@ os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")  # no packet
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 NoteFault = Callable[..., None]
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 30.0, every: float = 0.005) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(every)
 
 
 @pytest.fixture

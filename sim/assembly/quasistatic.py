@@ -16,7 +16,8 @@ from horseshoe.hardware import xarm6
 from horseshoe.sim.assembly import magnets
 from horseshoe.sim.assembly.blueprint import Blueprint
 from horseshoe.sim.assembly.cell import Cell
-from horseshoe.sim.assembly.quasistatic_kernels import Cells, advance_chunk
+from horseshoe.sim.assembly.quasistatic_cells import Cells
+from horseshoe.sim.assembly.quasistatic_kernels import advance_chunk
 from horseshoe.sim.assembly.world import CHUNK, TICK, PhysicsRange, WorldState, next_trace, size_lag_strength
 
 Array = NDArray[np.float64]

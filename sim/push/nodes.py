@@ -18,8 +18,13 @@ def slow(v: wp.vec2, drop: float):
 
 
 @wp.func
-def push(v: wp.vec2, node: wp.vec2, robot: wp.vec2, robot_v: wp.vec2, g: Grid):
-    """Velocity change that one robot gives to a node: one-sided along the normal, Coulomb friction across."""
+def contact(v: wp.vec2, node: wp.vec2, robot: wp.vec2, robot_v: wp.vec2, g: Grid):
+    """How a node meets a robot.
+
+    Returns:
+        Distance of their centres; share of the contact's width the node is inside of, in [0, 1], and the weight that
+        gives; normal; relative velocity, its normal and its tangential part; speed that is asked for along the normal.
+    """
     delta = node - robot
     dist = wp.sqrt(wp.dot(delta, delta) + 1.0e-10)
     gap = dist - g.robot_radius
@@ -29,7 +34,14 @@ def push(v: wp.vec2, node: wp.vec2, robot: wp.vec2, robot_v: wp.vec2, g: Grid):
     rel = v - robot_v
     rel_n = wp.dot(rel, n)
     t = rel - rel_n * n
-    c = mpm.ramp(g.contact_recovery * mpm.ramp(-gap, mpm.RAMP_GAP) - rel_n, mpm.RAMP_SPEED)
+    return dist, share, w, n, rel, rel_n, t, g.contact_recovery * mpm.ramp(-gap, mpm.RAMP_GAP) - rel_n
+
+
+@wp.func
+def push(v: wp.vec2, node: wp.vec2, robot: wp.vec2, robot_v: wp.vec2, g: Grid):
+    """Velocity change that one robot gives to a node: one-sided along the normal, Coulomb friction across."""
+    _dist, _share, w, n, _rel, _rel_n, t, z = contact(v, node, robot, robot_v, g)
+    c = mpm.ramp(z, mpm.RAMP_SPEED)
     tl = wp.sqrt(wp.dot(t, t) + 4.0e-4)
     f = g.contact_friction * c / (g.contact_friction * c + tl)
     return w * (c * n - f * t)
@@ -39,16 +51,7 @@ def push(v: wp.vec2, node: wp.vec2, robot: wp.vec2, robot_v: wp.vec2, g: Grid):
 def push_adjoint(v: wp.vec2, node: wp.vec2, robot: wp.vec2, robot_v: wp.vec2, g: Grid, b: wp.vec2):
     """Adjoints of v (and minus that of robot_v) and of the robot's position, given that of the velocity change."""
     mu = g.contact_friction
-    delta = node - robot
-    dist = wp.sqrt(wp.dot(delta, delta) + 1.0e-10)
-    gap = dist - g.robot_radius
-    share = wp.clamp(0.5 - gap / g.contact_width, 0.0, 1.0)
-    w = share * share * (3.0 - 2.0 * share)
-    n = delta / dist
-    rel = v - robot_v
-    rel_n = wp.dot(rel, n)
-    t = rel - rel_n * n
-    z = g.contact_recovery * mpm.ramp(-gap, mpm.RAMP_GAP) - rel_n
+    dist, share, w, n, rel, rel_n, t, z = contact(v, node, robot, robot_v, g)
     c = mpm.ramp(z, mpm.RAMP_SPEED)
     tl = wp.sqrt(wp.dot(t, t) + 4.0e-4)
     S = mu * c + tl
@@ -60,7 +63,7 @@ def push_adjoint(v: wp.vec2, node: wp.vec2, robot: wp.vec2, robot_v: wp.vec2, g:
     rel_n_bar = -z_bar - wp.dot(t_bar, n)
     n_bar = (w * c) * b - rel_n * t_bar + rel_n_bar * rel
     rel_bar = t_bar + rel_n_bar * n
-    gap_bar = -z_bar * g.contact_recovery * mpm.d_ramp(-gap, mpm.RAMP_GAP)
+    gap_bar = -z_bar * g.contact_recovery * mpm.d_ramp(g.robot_radius - dist, mpm.RAMP_GAP)
     gap_bar -= wp.dot(b, c * n - f * t) * 6.0 * share * (1.0 - share) / g.contact_width
     delta_bar = (n_bar - wp.dot(n_bar, n) * n) / dist + gap_bar * n
     return rel_bar, -delta_bar

@@ -14,6 +14,7 @@ from horseshoe.hardware.arm_settings import ArmError, ArmSettings
 from horseshoe.hardware.arm_state import Phase
 from horseshoe.hardware.emulator import Controller, ControllerServer, KinematicArm, cannot_bind
 from horseshoe.hardware.guard import Guard, GuardLimits, GuardThread
+from tests.conftest import wait_until
 
 HOSTS = {"left": "127.0.0.1", "right": "127.0.0.2"}
 HOME = np.array([0.0, -0.4, -0.6, 0.0, 1.0, 0.0])
@@ -116,13 +117,6 @@ class Pair:
         trace = list(self.controller(arm).trace)
         moved = [n for (n, q), (_, before) in zip(trace[1:], trace, strict=False) if n > since and np.any(q != before)]
         return (max(moved) - since) * SERVO_TICK if moved else 0.0
-
-
-def wait_until(condition, timeout: float = 30.0, every: float = 0.005) -> None:  # type: ignore[no-untyped-def]
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(every)
 
 
 @pytest.fixture(scope="session")

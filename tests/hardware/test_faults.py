@@ -11,8 +11,8 @@ from horseshoe.hardware.arm_state import Phase
 from horseshoe.hardware.emulator.controller import EMERGENCY_STOPS
 from horseshoe.hardware.error_codes import CONTROLLER_ERRORS
 from horseshoe.hardware.sdk import connect_sdk, disconnect_sdk
-from tests.conftest import NoteFault
-from tests.hardware.conftest import HOME, HOSTS, Pair, wait_until
+from tests.conftest import NoteFault, wait_until
+from tests.hardware.conftest import HOME, HOSTS, Pair
 
 ARMS = ("left", "right")
 OTHER = {"left": "right", "right": "left"}

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from horseshoe import configuration
 from horseshoe.errors import ConfigurationError, HorseshoeError
 from horseshoe.policies import parallel, ppo, push_ppo
 from horseshoe.policies.networks import ARCHITECTURES, ActorCritic, EntityAttention, Normaliser
+from tests.conftest import wait_until
 from tests.policies.conftest import TINY
 
 LEARN = ppo._learn  # as it is before a test puts something in its place
@@ -162,18 +162,12 @@ from tests.policies.test_training import note_and_wait, parallel
 parallel.run(note_and_wait, 2, Path({str(tmp_path)!r}))"""
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
 
-    def wait_for(condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < end
-            time.sleep(0.05)
-
-    wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
+    wait_until(lambda: len(list(tmp_path.iterdir())) == 2, timeout=60.0)
     parent.kill()
     parent.wait()
     # A process that has ended has no command line, whether or not anybody has taken note of its end.
     commands = [Path("/proc") / note.name / "cmdline" for note in tmp_path.iterdir()]
-    wait_for(lambda: not any(c.exists() and c.read_bytes() for c in commands))
+    wait_until(lambda: not any(c.exists() and c.read_bytes() for c in commands), timeout=60.0)
 
 
 def test_going_on_with_another_number_of_processes_is_refused(pair: Path) -> None:

@@ -2,13 +2,14 @@
 
 import json
 import threading
-import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
+
+from tests import conftest
 
 
 class Nodes:
@@ -52,9 +53,5 @@ class Nodes:
         rclpy.shutdown()
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 300.0) -> None:
-    """Wait until a condition holds; a loaded machine may not run a thread for seconds."""
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
+# A loaded machine may not run a thread for seconds.
+wait_until = partial(conftest.wait_until, timeout=300.0, every=0.01)
