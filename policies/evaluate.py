@@ -16,6 +16,7 @@ from horseshoe.errors import HorseshoeError
 from horseshoe.policies.runtime import OnnxPolicy
 
 MAX_ENVS = 250
+MARKS = (10, 15, 24, 40)  # by when episodes had succeeded [s]
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Evaluation:
             "ci95": [round(interval.low, 4), round(interval.high, 4)],
             "time_to_success_median": round(float(np.median(times)), 2) if times.size else None,
             "time_to_success_p95": round(float(np.percentile(times, 95)), 2) if times.size else None,
+            "success_by_time": {str(mark): round(int((times <= mark).sum()) / n, 4) for mark in MARKS},
             "failures": failures,
         }
 
@@ -65,6 +67,8 @@ class Evaluation:
                 f"{s['time_to_success_median']:.1f} s median, {s['time_to_success_p95']:.1f} s at the 95th percentile"
             )
             lines.append(f"time         {times}")
+            by_time = [f"{rate:.1%} by {mark} s" for mark, rate in s["success_by_time"].items()]
+            lines.append(f"             {', '.join(by_time)}")
         lines += [f"{name:<12} {count:7d}" for name, count in sorted(s["failures"].items(), key=lambda x: -x[1])]
         return "\n".join(lines)
 
@@ -88,8 +92,10 @@ class Evaluation:
         bars.set(title=f"{s['success_rate']:.1%} of {s['episodes']}  [{low:.1%}, {high:.1%}]", xlabel="episodes")
         bars.margins(x=0.15)
         good = np.array(self.outcomes) == "success"
-        times.hist(self.seconds[good], bins=30, color="tab:green")
-        times.set(title="time to success", xlabel="s", ylabel="episodes")
+        by_then = np.sort(self.seconds[good])
+        times.step(by_then, (1 + np.arange(len(by_then))) / len(good), where="post", color="tab:green")
+        times.set(title="succeeded by then", xlabel="s", ylabel="share of episodes", ylim=(0, 1.03))
+        times.set_xlim(0, 1.03 * float(self.seconds.max()))
         edges = np.linspace(0, max(float(self.delays.max()), 1e-3), 6)
         which = np.clip(np.digitize(self.delays, edges) - 1, 0, 4)
         for k in range(5):

@@ -216,7 +216,8 @@ def nodes(arguments: LaunchArguments) -> list[NodeSpec]:
             "wait_for_start": a.robot == "real",
             "measure_delay": a.robot != "sim",
             "patience": 30.0 * a.patience,
-            "episode_time": 60.0 * a.patience,
+            # A simulated world ends episodes itself, after the horizon of the policy's contract.
+            "episode_time": 60.0 if a.robot == "real" else 150.0 * a.patience,
             **where,
         },
     )

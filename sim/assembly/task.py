@@ -30,8 +30,9 @@ OUTCOMES = (
     "running", "success", "diverged", "flew_off", "out_of_reach", "toppled", "collision", "no_grasp", "dropped",
     "misaligned", "time_out",
 )  # fmt: skip
-# What nothing can mend, as indices.
-LOST = [OUTCOMES.index(name) for name in ("diverged", "flew_off", "out_of_reach", "toppled", "collision")]
+# As indices: what ends an episode, and what ends it only where `TaskConfig.give_up` says so.
+LOST = [OUTCOMES.index(name) for name in ("diverged", "flew_off", "collision")]
+HOPELESS = [OUTCOMES.index(name) for name in ("out_of_reach", "toppled")]
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,15 @@ class TaskConfig:
         rewards: scale of every reward term.
         rest_scale: multiplies the speeds that count as rest; above 1 in training, where exploration shakes the arms.
         max_contact: force between the arms, or of an arm on the table, that ends an episode [N].
+        give_up: end an episode as soon as a block is out of reach or has toppled, which saves a beginner's time; the
+            other arm may yet push it back, so that otherwise it is only named when time is over.
     """
 
-    horizon: float = field(default=24.0, metadata={"range": (1.0, 120.0)})
+    horizon: float = field(default=60.0, metadata={"range": (1.0, 120.0)})
     rewards: RewardScales = field(default_factory=RewardScales)
     rest_scale: float = field(default=1.0, metadata={"range": (1.0, 100.0)})
     max_contact: float = field(default=100.0, metadata={"range": (1.0, 1e4)})
+    give_up: bool = False
 
 
 class Task:
@@ -237,6 +241,7 @@ class Task:
         off = low | far | (state.position[..., 2].max(1) > 0.6) | (speed > 4.0)
         limit = self.config.max_contact * self.contact_scale
         collision = (state.arm_contact > limit) | (state.table_contact > limit).any(1)
+        hopeless = late | self.config.give_up
         # Why an episode ran out of time, judged by the arm that is furthest behind.
         no_grasp = late & (unserved & ~self.ever_held).any(1)
         dropped = late & (unserved & ~self.held & self.ever_held).any(1)
@@ -244,10 +249,10 @@ class Task:
         choices = [
             (diverged, "diverged"),
             (off, "flew_off"),
-            (astray, "out_of_reach"),
-            (toppled, "toppled"),
             (collision, "collision"),
             (self.rest >= self._rest_steps, "success"),
+            (hopeless & astray, "out_of_reach"),
+            (hopeless & toppled, "toppled"),
             (no_grasp, "no_grasp"),
             (dropped, "dropped"),
             (misaligned, "misaligned"),

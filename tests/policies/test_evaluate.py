@@ -92,6 +92,7 @@ def test_the_interval_is_wilsons_and_times_are_those_of_successes() -> None:
     assert summary["success_rate"] == 0.97
     assert summary["ci95"] == pytest.approx([0.9155, 0.9897], abs=1e-4)
     assert summary["time_to_success_median"] == 5.0
+    assert summary["success_by_time"]["10"] == 0.97
     assert summary["failures"] == {"dropped": 2, "collision": 1}
 
 

@@ -199,8 +199,8 @@ def test_success_is_a_joined_structure_at_rest_for_half_a_second() -> None:
     assert outcomes == [["running", "running"], ["running", "running"], ["success", "running"]]
 
 
-def test_a_block_pushed_out_of_its_arms_reach_ends_the_episode_as_a_failure() -> None:
-    env = quiet(2)
+def test_a_block_pushed_out_of_its_arms_reach_ends_an_episode_that_gives_up() -> None:
+    env = quiet(2, give_up=True)
     place(env, [0.05, 0.05])
     arm = int(env.assignment.pair[1].argmax())  # the other one serves nothing
     block = int(env.blueprint.magnet_block[env.blueprint.pairs[env.assignment.pair[1, arm], 2]])
@@ -213,14 +213,27 @@ def test_a_block_pushed_out_of_its_arms_reach_ends_the_episode_as_a_failure() ->
 
 
 @pytest.mark.parametrize(("block", "height"), [(0, 0.02), (1, 0.04)])
-def test_a_base_on_its_side_or_a_leg_on_end_ends_the_episode_as_a_failure(block: int, height: float) -> None:
-    env = quiet(2)
+def test_a_base_on_its_side_or_a_leg_on_end_ends_an_episode_that_gives_up(block: int, height: float) -> None:
+    env = quiet(2, give_up=True)
     place(env, [0.05, 0.05])
     start = 1 + 16 + 7 * block
     env.world._state[1, start + 2 : start + 7] = [height, np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0]
     _, _, terminated, _, info = env.step(np.zeros((2, 2, 7)))
     assert [OUTCOMES[o] for o in info["outcome"]] == ["running", "toppled"]
     assert terminated.tolist() == [False, True]
+
+
+def test_without_giving_up_a_leg_on_end_is_named_when_time_is_over() -> None:
+    env = quiet(1, horizon=1.0)
+    place(env, 0.05)
+    env.world._state[:, 1 + 16 + 7 + 2 : 1 + 16 + 7 + 7] = [0.04, np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0]
+    outcomes, ends = [], []
+    for _ in range(5):
+        _, _, terminated, truncated, info = env.step(np.zeros((1, 2, 7)))
+        outcomes.append(OUTCOMES[info["outcome"][0]])
+        ends.append((bool(terminated[0]), bool(truncated[0])))
+    assert outcomes == ["running"] * 4 + ["toppled"]
+    assert ends[-1] == (False, True)
 
 
 def test_a_latch_without_the_pose_is_no_success() -> None:
