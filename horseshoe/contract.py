@@ -62,10 +62,10 @@ class Contract:
     results: list[dict[str, Any]] = field(default_factory=list)
 
 
-# What only training has: easier starts, and rest and contact judged otherwise.
+# What only training has: easier starts, rest and contact judged otherwise, an early end.
 _AIDS = {
     "starts": ("above", "holding", "joining", "joined", "assisted", "assisted_horizon", "again"),
-    "task": ("rest_scale", "max_contact"),
+    "task": ("rest_scale", "max_contact", "give_up"),
 }
 
 

@@ -106,7 +106,7 @@ def test_another_action_path_is_refused_by_field(tmp_path: Path) -> None:
 def test_the_whole_task_has_none_of_the_aids_of_training() -> None:
     environment = {
         "starts": {"yaw": 1.0, "above": 0.4, "assisted": 0.85},
-        "task": {"horizon": 12.0, "rest_scale": 6.0, "max_contact": 500.0},
+        "task": {"horizon": 12.0, "rest_scale": 6.0, "max_contact": 500.0, "give_up": True},
         "noise": {"action": 0.02},
     }
     whole = contracts.whole_task(environment)
