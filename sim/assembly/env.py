@@ -24,7 +24,7 @@ from horseshoe.sim.assembly.perception import NoiseConfig, Perception, true_scen
 from horseshoe.sim.assembly.render import Recorder, renderer
 from horseshoe.sim.assembly.scene import FIELDS, Assignment, SceneObserver
 from horseshoe.sim.assembly.starts import StartConfig, Starts, StartSampler
-from horseshoe.sim.assembly.task import HOPELESS, LOST, OUTCOMES, Task, TaskConfig
+from horseshoe.sim.assembly.task import OUTCOMES, Task, TaskConfig
 from horseshoe.sim.assembly.world import CHUNK, TICK, BatchWorld, PhysicsRange
 
 Array = NDArray[np.float64]
@@ -188,8 +188,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         arm_reward = sum(self._scales[name] * value for name, value in terms.items())
         arm_reward = np.where(np.isfinite(arm_reward), arm_reward, 0.0)
         done = outcome > 0
-        success = outcome == OUTCOMES.index("success")
-        failed = np.isin(outcome, LOST + HOPELESS * self.config.task.give_up)
+        failed, success = np.isin(outcome, self.task.failures), outcome == OUTCOMES.index("success")
         terminated, truncated = success | failed, done & late & ~(success | failed)
         info: dict[str, Any] = {"arm_reward": arm_reward, "terms": terms, "outcome": outcome, "success": success}
         observation = self._observe()

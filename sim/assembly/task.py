@@ -30,9 +30,8 @@ OUTCOMES = (
     "running", "success", "diverged", "flew_off", "out_of_reach", "toppled", "collision", "no_grasp", "dropped",
     "misaligned", "time_out",
 )  # fmt: skip
-# As indices: what ends an episode, and what ends it only where `TaskConfig.give_up` says so.
-LOST = [OUTCOMES.index(name) for name in ("diverged", "flew_off", "collision")]
-HOPELESS = [OUTCOMES.index(name) for name in ("out_of_reach", "toppled")]
+LOST = ("diverged", "flew_off", "collision")
+HOPELESS = ("out_of_reach", "toppled")
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,8 @@ class Task:
         self.config, self._observer, self._latches = config, observer, latches
         self._rest_steps = int(np.ceil(REST_TIME * decision_rate - 1e-9))
         self.contact_scale = 1.0  # of max_contact (curriculum)
+        # Indices of the failures that end an episode; others only name what was wrong when time was over.
+        self.failures = [OUTCOMES.index(name) for name in (LOST + HOPELESS if config.give_up else LOST)]
         n, arms = len(latches.latched), len(observer.cell.arms)
         self.rest = np.zeros(n, dtype=np.intp)
         self.ever_held: Mask = np.zeros((n, arms), dtype=bool)

@@ -9,13 +9,17 @@ import pytest
 pytest.importorskip("mujoco")
 
 from horseshoe.sim.assembly import blueprint, cell
+from horseshoe.sim.assembly.env import AssemblyConfig, AssemblyVectorEnv
+from horseshoe.sim.assembly.perception import NoiseConfig
 from horseshoe.sim.assembly.starts import HOME
+from horseshoe.sim.assembly.task import TaskConfig
 from horseshoe.sim.assembly.world import BatchWorld
 
+SMALL: dict[str, Any] = {"n_threads": 1, "pool": 2, "start_batch": 8}  # environments that are made fast
 FAR_BLOCK = np.array([0.0, -0.5, 0.02])
 
 
-def park(world: BatchWorld, position: Any, yaw: Any = 0.0, model: Any = 0) -> None:
+def park(world: BatchWorld, position: Any, yaw: Any = 0.0, model: Any = 0, opening: float = 0.085) -> None:
     """Both arms at home, well above the table, and blocks on it.
 
     Args:
@@ -23,6 +27,7 @@ def park(world: BatchWorld, position: Any, yaw: Any = 0.0, model: Any = 0) -> No
         position: of the blocks [m], broadcast to (n, B, 3).
         yaw: of the blocks [rad], broadcast to (n, B).
         model: of the pool, broadcast to (n,).
+        opening: of both hands [m].
     """
     n = world.n_envs
     position = np.broadcast_to(position, (n, world.n_blocks, 3)).copy()
@@ -30,7 +35,24 @@ def park(world: BatchWorld, position: Any, yaw: Any = 0.0, model: Any = 0) -> No
     quaternion = np.stack([np.cos(half), 0 * half, 0 * half, np.sin(half)], -1)
     q = np.tile(HOME, (n, world.n_arms, 1))
     index = np.broadcast_to(model, n).astype(np.intp)
-    world.reset(np.ones(n, dtype=bool), index, q, np.full((n, world.n_arms), 0.085), position, quaternion)
+    world.reset(np.ones(n, dtype=bool), index, q, np.full((n, world.n_arms), opening), position, quaternion)
+
+
+def quiet(n: int = 2, name: str = "connect", **task: Any) -> AssemblyVectorEnv:
+    """Without noise, delay or randomisation."""
+    config = AssemblyConfig(blueprint=name, noise=NoiseConfig.none(), task=TaskConfig(**task))
+    return AssemblyVectorEnv(n, config, **SMALL)
+
+
+def place(env: AssemblyVectorEnv, gap: float | list[float]) -> None:
+    """Blocks of `connect` that far apart [m], arms well above them."""
+    env.reset(seed=0)
+    position = np.zeros((env.num_envs, 2, 3))
+    position[..., 2] = 0.02
+    position[:, 1, 1] = 0.06 + np.asarray(gap)
+    park(env.world, position, opening=0.0425)
+    state = env.world.state()
+    env.path.reset(state.q, state.opening)
 
 
 def hold(world: BatchWorld, ticks: int) -> np.ndarray:
