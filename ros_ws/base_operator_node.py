@@ -21,6 +21,7 @@ CONFIGURE, ACTIVATE, DEACTIVATE = (
 )
 VERBS = {CONFIGURE: "configure", ACTIVATE: "activate", DEACTIVATE: "deactivate"}
 DONE, FAULT, REFUSED = 0, 1, 2  # exit codes
+ACQUAINTANCE = 0.3  # [s] that a node just found gets to find us: an answer to somebody unknown is lost
 
 
 class BaseOperator(Node):
@@ -39,6 +40,7 @@ class BaseOperator(Node):
         self._states: dict[str, str] = {}  # what the nodes last said, by the first part of their names
         self._closing = threading.Event()
         self._callers: dict[str, Any] = {}
+        self._known: set[str] = set()  # nodes that have found this one
         self._progress = self.create_publisher(String, "~/progress", LATCHED)
         self._thread = threading.Thread(target=self._work, name="operator", daemon=True)
 
@@ -90,6 +92,10 @@ class BaseOperator(Node):
         client = self._callers.setdefault(service, None) or self.create_client(kind, service)
         self._callers[service] = client
         self._until(client.service_is_ready, self._patience, service)
+        node = service.rpartition("/")[0]
+        if node not in self._known:
+            self._sleep(ACQUAINTANCE)
+            self._known.add(node)
         future = client.call_async(request)
         self._until(future.done, self._patience, f"an answer of {service}")
         return future.result()
