@@ -10,7 +10,7 @@ from horseshoe.hardware import capsules
 from horseshoe.hardware.homing import HOME
 from horseshoe.sim.assembly import magnets
 from horseshoe.sim.assembly.perception import true_scene
-from horseshoe.sim.assembly.scene import GRASP_HEIGHT, Assignment, SceneObserver
+from horseshoe.sim.assembly.scene import GRASP_HEIGHT, Assignment, Scene, SceneObserver
 from horseshoe.sim.assembly.world import WorldState
 
 Array = NDArray[np.float64]
@@ -26,6 +26,8 @@ TOO_NEAR = 0.2  # likewise, for blocks [m]
 TOPPLED = 0.3  # height of the z axis of a base with its sockets up or down, or of a leg that stands on end
 HOVER = 0.1  # how far above its block a hand belongs that is turned by 90 degrees from it; 7 cm if beside it [m]
 STAND_OFF = 0.08  # how far in front of its socket a block belongs that is turned by 80 degrees from its place [m]
+CARRY = 0.06  # how far above its place a block belongs that is not in front of its socket: over all other blocks [m]
+CLEAR = 0.04  # how far in front of its socket a block comes down [m]
 OUTCOMES = (
     "running", "success", "diverged", "flew_off", "out_of_reach", "toppled", "collision", "no_grasp", "dropped",
     "misaligned", "time_out",
@@ -44,8 +46,9 @@ class RewardScales:
     ready: float = 1.0
     held: float = 0.7
     place: float = 7.0
+    carry: float = 3.0
     fit: float = 2.0
-    connected: float = 16.5  # more than all the terms above together, which it replaces
+    connected: float = 19.5  # more than all the terms above together, which it replaces
     partner: float = 6.0
     release: float = 8.0
     retreat: float = 4.0
@@ -156,12 +159,7 @@ class Task:
         closed = 1 - np.clip((state.opening - size[..., 0]) / 0.04, 0, 1)
         goal, off = observer.goal_errors(scene, pair)
         error, turn = np.linalg.norm(goal, axis=-1), magnets.rotation_angle(off)
-        # A block turns before it comes to its socket: the socket's block would be in its way there. Linear in distance
-        # and angle: a long way pays for every centimetre, or the noise of the rest drowns it.
-        socket = bp.pairs[pair, 1]
-        outward = (scene.rotation[rows, bp.magnet_block[socket]] @ bp.magnet_axis[socket][..., None])[..., 0]
-        stand_off = STAND_OFF * np.clip((turn - 0.2) / 1.2, 0, 1)
-        left = np.linalg.norm(goal + stand_off[..., None] * outward, axis=-1)
+        left, sunk = self._left(scene, pair, goal, turn)
         near = 0.5 * np.clip(1 - left / 0.6, 0, 1) + 0.5 * (1 - turn / np.pi)
         latched = self._latches.latched
         by_connection = bp.pairs[:, 0][None] == np.arange(len(bp.connections))[:, None]
@@ -184,6 +182,7 @@ class Task:
             "ready": (at_block * (1 + closed) + (1 - at_block) * wide) * free,
             "held": 1.0 * self.held * free,
             "place": place * free,
+            "carry": self.held * np.clip(1 - sunk / CARRY, 0, 1) * free,
             "fit": self.held * np.exp(-error / 0.03) * np.exp(-turn / 0.3) * free,
             "connected": 1.0 * connected,
             # Whoever is connected holds the structure, and gains by how close the other one's goal is: it brings it.
@@ -212,6 +211,34 @@ class Task:
         astray = (free & (lost | (goal_away > ASTRAY))).any(1)
         toppled = np.asarray((np.abs(scene.rotation[:, :, 2, 2]) < TOPPLED).any(1))
         return terms, self._outcomes(state, whole, diverged, late, serves & ~connected, astray, toppled)
+
+    def _left(self, scene: Scene, pair: NDArray[np.intp], goal: Array, turn: Array) -> tuple[Array, Array]:
+        """How far blocks are from where they belong on the way to their place.
+
+        A block turns before it comes to its socket: the socket's block would be in its way there. And it is lifted
+        unless it is in front of its socket: along the table it would push the socket's block before it.
+
+        Args:
+            scene: true scene.
+            pair: served pairs (n, R).
+            goal: translation of every block still to go, world [m], (n, R, 3).
+            turn: rotation still to go [rad], (n, R).
+
+        Returns:
+            Along the table and in height [m], (n, R) each.
+        """
+        bp, socket = self._observer.blueprint, self._observer.blueprint.pairs[pair, 1]
+        rows = np.arange(len(pair))[:, None]
+        outward = (scene.rotation[rows, bp.magnet_block[socket]] @ bp.magnet_axis[socket][..., None])[..., 0]
+        ahead = -(goal * outward).sum(-1)
+        beside = np.linalg.norm((goal + ahead[..., None] * outward)[..., :2], axis=-1)
+        aside = np.maximum((-ahead - 0.004) / 0.02, (beside - 0.015 - 0.3 * np.maximum(ahead, 0.0)) / 0.04)
+        high = np.clip(-goal[..., 2] / 0.03, 0, 1)
+        stand_off = np.maximum(STAND_OFF * np.clip((turn - 0.2) / 1.2, 0, 1), CLEAR * high)
+        way = goal + stand_off[..., None] * outward
+        way[..., 2] += CARRY * np.clip(aside, 0, 1)
+        # Linear in distance: a long way pays for every centimetre, or the noise of the rest drowns it.
+        return np.linalg.norm(way[..., :2], axis=-1), np.abs(way[..., 2])
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Everything `restore` needs to go on exactly from here."""

@@ -34,7 +34,8 @@ def terms_of(env: AssemblyVectorEnv, **state: np.ndarray) -> dict[str, np.ndarra
     no = np.zeros(env.num_envs, dtype=bool)
     changed = dataclasses.replace(env.world.state(), **state)
     env.assignment.pair[:] = 0, -1
-    terms, _ = env.task.judge(changed, env.path.target, np.zeros((env.num_envs, 2, 7)), env.assignment, no, no)
+    told = env.path.target, np.zeros((env.num_envs, 2, 7)), np.zeros((env.num_envs, 2))
+    terms, _ = env.task.judge(changed, *told, env.assignment, no, no)
     return {name: value[:, 0] for name, value in terms.items()}
 
 
@@ -59,6 +60,24 @@ def test_a_hand_beside_its_block_gains_by_staying_above_it() -> None:
     held, above, beside, above_beside = terms_of(env, position=state.position, quaternion=state.quaternion)["reach"]
     assert held > above > beside
     assert above_beside > beside
+
+
+def test_a_leg_is_carried_above_the_other_block_until_it_is_in_front_of_its_socket() -> None:
+    env = quiet(4)
+    place(env, 0.05)
+    env.path.target[..., 6] = 0.03  # squeezed
+    state = env.world.state()
+    tool = env.observer.tool_poses(state.q)[0, 0]
+    yaw = np.arctan2(tool[1, 1], tool[0, 1])  # the fingers close across the block
+    state.quaternion[:] = [np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]
+    state.position[:, 1] = tool[:3, 3] + [0.0, 0.0, 0.006]
+    ahead = np.array([-np.sin(yaw), np.cos(yaw), 0.0])  # of the base, where its socket is
+    behind, in_front, above = -0.08 * ahead, 0.1 * ahead, np.array([0.0, 0.0, 0.06])
+    leg = np.stack([behind, behind + above, in_front, in_front + above])
+    state.position[:, 0] = state.position[:, 1] - leg
+    terms = terms_of(env, position=state.position, quaternion=state.quaternion)
+    assert terms["held"].all()
+    np.testing.assert_allclose(terms["carry"], [0.0, 1.0, 1.0, 0.0], atol=1e-6)
 
 
 def test_an_arm_that_has_connected_gains_by_making_room() -> None:
