@@ -67,6 +67,7 @@ class ActionPath:
         self._delay = np.zeros(n_envs, dtype=np.intp)  # [ticks]
         self._sent = np.zeros((n_envs, n_arms, 6))
         self._velocity = np.zeros((n_envs, n_arms, 6))
+        self.blocked: Array = np.zeros((n_envs, n_arms))
         self._spread = np.zeros((n_envs, n_arms))  # of a fingertip's centre from the middle of the hand [m]
         self._ramp = max(round(config.interpolation * config.ticks_per_decision), 1)
 
@@ -118,13 +119,14 @@ class ActionPath:
         if not np.isfinite(wanted).all():
             raise HorseshoeError("action: contains NaN or infinity")
         wanted = np.clip(wanted, -1.0, 1.0)
-        joints = self.target[..., :6] + wanted[..., :6] * self._step
-        joints = np.clip(joints, measured - self.config.reach, measured + self.config.reach)
+        asked = self.target[..., :6] + wanted[..., :6] * self._step
+        joints = np.clip(asked, measured - self.config.reach, measured + self.config.reach)
         closed, opened = self.config.gripper_range
         opening = closed + (wanted[..., 6:] + 1) / 2 * (opened - closed)
         # The hand is at most as wide as it was lately told to be.
         self._spread = _TIP_INSET + np.maximum(self._history[..., 6].max(1), opening[..., 0]) / 2
         joints = self._above_floor(self._apart(np.clip(joints, self._low, self._high)))
+        self.blocked = np.linalg.norm((asked - joints) / self._step, axis=-1)
         self._history[:, 1:] = self._history[:, :-1]
         self._history[:, 0] = np.concatenate([joints, opening], axis=-1)
 

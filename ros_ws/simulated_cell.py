@@ -257,9 +257,10 @@ class SimulatedCell:
 
         elapsed = (self._ticks - self._begun_at) * self._tick
         late = np.array([elapsed >= self._horizon])
-        no_action = np.zeros_like(targets)
+        no_action, not_blocked = np.zeros_like(targets), np.zeros(targets.shape[:2])
         self._assignment = self._observer.reconsider(_scene(state, targets), self._assignment)
-        _, outcome = self._task.judge(state, targets, no_action, self._assignment, self._world.diverged, late)
+        told = targets, no_action, not_blocked
+        _, outcome = self._task.judge(state, *told, self._assignment, self._world.diverged, late)
         if outcome[0]:
             self._running = False
             self.outcome = Outcome(self.episode, OUTCOMES[outcome[0]], round(elapsed, 2), round(self.behind, 2))

@@ -184,7 +184,8 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
             self.recorder.capture()
         state = self.world.state()
         late = self.steps >= np.where(self.whole, self._whole_horizon, self._assisted_horizon)
-        terms, outcome = self.task.judge(state, self.path.target, wanted, self.assignment, self.world.diverged, late)
+        told = self.path.target, wanted, self.path.blocked
+        terms, outcome = self.task.judge(state, *told, self.assignment, self.world.diverged, late)
         arm_reward = sum(self._scales[name] * value for name, value in terms.items())
         arm_reward = np.where(np.isfinite(arm_reward), arm_reward, 0.0)
         done = outcome > 0

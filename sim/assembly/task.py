@@ -55,6 +55,7 @@ class RewardScales:
     lift: float = -4.0
     team: float = 1.0
     action: float = -0.03
+    blocked: float = -3.0
     crowd: float = -2.0
     arm_contact: float = -0.5
     table_contact: float = -0.3
@@ -112,7 +113,14 @@ class Task:
         self.ever_held[mask] = self.held[mask] = False
 
     def judge(
-        self, state: WorldState, target: Array, action: Array, assignment: Assignment, diverged: Mask, late: Mask
+        self,
+        state: WorldState,
+        target: Array,
+        action: Array,
+        blocked: Array,
+        assignment: Assignment,
+        diverged: Mask,
+        late: Mask,
     ) -> tuple[dict[str, Array], NDArray[np.intp]]:
         """Reward terms and outcomes after a decision.
 
@@ -120,6 +128,7 @@ class Task:
             state: the world.
             target: commanded joints and opening (n, R, 7).
             action: what the policy asked for (n, R, 7).
+            blocked: how much of it the action path did not allow, in full actions of a joint (n, R).
             assignment: who serves what.
             diverged: where physics exploded (n,).
             late: where the horizon is over (n,).
@@ -196,6 +205,8 @@ class Task:
             "lift": connected * np.minimum(lifted, 1.0)[:, None],
             "team": np.repeat(1.0 * whole[:, None], arms, 1),
             "action": (action**2).mean(-1),
+            # A hand that is told into the table never rises by exploring: what it is told has to matter.
+            "blocked": blocked,
             "crowd": np.repeat(np.clip((0.06 - gap) / 0.035, 0, 1)[:, None], arms, 1),
             "arm_contact": np.repeat(np.minimum(state.arm_contact / 20.0, 1.0)[:, None], arms, 1),
             "table_contact": np.minimum(state.table_contact / 20.0, 1.0),
