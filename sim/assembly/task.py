@@ -46,20 +46,21 @@ class RewardScales:
     ready: float = 1.0
     held: float = 0.7
     place: float = 7.0
-    carry: float = 3.0
+    carry: float = 0.0
     fit: float = 2.0
-    connected: float = 19.5  # more than all the terms above together, which it replaces
+    connected: float = 16.5  # more than all the terms above together, which it replaces
     partner: float = 6.0
     release: float = 8.0
     retreat: float = 4.0
     lift: float = -4.0
     team: float = 1.0
     action: float = -0.03
-    blocked: float = -3.0
+    blocked: float = 0.0
     crowd: float = -2.0
     arm_contact: float = -0.5
     table_contact: float = -0.3
     push: float = -6.0
+    upset: float = 0.0
     shove: float = -12.0
     speed: float = -0.1
 
@@ -183,6 +184,8 @@ class Task:
         base = scene.rotation[:, 0]
         height = state.position[:, 0, 2] - observer.cell.table.height - bp.blocks[0].size[2] / 2
         lifted = (np.maximum(height - 0.003, 0.0) + 0.1 * np.hypot(base[:, 0, 2], base[:, 1, 2])) / 0.04
+        pushed = np.linalg.norm(state.velocity[:, 0, :3], axis=-1)
+        pushed += 0.02 * np.linalg.norm(state.velocity[:, 0, 3:], axis=-1)  # on its edge
         terms = {
             # Two scales: the first pulls from across the table, the second at the block.
             "reach": (0.6 * (1 - np.tanh(2 * way)) + 0.4 * np.exp(-way / 0.05)) * free,
@@ -210,8 +213,10 @@ class Task:
             "crowd": np.repeat(np.clip((0.06 - gap) / 0.035, 0, 1)[:, None], arms, 1),
             "arm_contact": np.repeat(np.minimum(state.arm_contact / 20.0, 1.0)[:, None], arms, 1),
             "table_contact": np.minimum(state.table_contact / 20.0, 1.0),
-            "push": np.minimum(np.linalg.norm(state.velocity[:, 0, :3], axis=-1) / 0.1, 1.0)[:, None]
+            "push": np.minimum(pushed / 0.1, 5.0)[:, None]
             * (~connected & (np.linalg.norm(tool[..., :3, 3] - state.position[:, :1], axis=-1) < 0.22)),
+            # A base on its side has its sockets where no leg can come.
+            "upset": np.repeat(1.0 - np.abs(base[:, None, 2, 2]), arms, 1),
             "shove": np.minimum(np.linalg.norm(state.velocity[rows, block, :2], axis=-1) / 0.1, 1.0)
             * (free & ~self.held),
             "speed": (np.abs(state.qd) > 1.5).any(-1) * 1.0,
