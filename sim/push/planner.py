@@ -21,7 +21,8 @@ class PlannerConfig:
     """Settings of the planner.
 
     Attributes:
-        iterations: gradient steps in all, over all restarts.
+        iterations: gradient steps in all, over all restarts; what is left of them improves the best plan of a goal that
+            none of these reached.
         patience: gradient steps without better result before the next restart.
         candidates: first plans tried per restart; the best one is improved.
         restarts: how often to begin anew while the goal is not reached.
@@ -32,7 +33,7 @@ class PlannerConfig:
         nearby: how little the first plans make robots walk [1/m]; see there.
     """
 
-    iterations: int = field(default=60, metadata={"range": (0, 10000)})
+    iterations: int = field(default=140, metadata={"range": (0, 10000)})
     patience: int = field(default=15, metadata={"range": (1, 10000)})
     candidates: int = field(default=6, metadata={"range": (1, 64)})
     restarts: int = field(default=3, metadata={"range": (1, 100)})
@@ -147,6 +148,10 @@ def plan(
         if best.score >= settings.good_enough or len(history) >= settings.iterations:
             break
     assert best is not None
+    if best.score <= SUCCESS and len(history) < settings.iterations:
+        # Bending takes a long descent, in which the score rises late.
+        patient = replace(settings, patience=settings.iterations)
+        best = _descend(scene, goal, config, patient, best, score, progress)
     return replace(best, seconds=time.perf_counter() - began)
 
 

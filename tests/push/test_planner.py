@@ -39,6 +39,14 @@ def test_gradient_steps_improve_a_plan_that_geometry_leaves_short():
     assert found.score == steps[-1] > steps[0]
 
 
+def test_a_goal_that_no_restart_reaches_gets_the_gradient_steps_that_are_left():
+    rope = scenes.sample(scenes.load_goal_set("wide"), "wide", scenes.HELD_OUT + 2, 6, CONFIG)
+    settings = planner.PlannerConfig(iterations=8, patience=1, candidates=1, restarts=2)
+    found = planner.plan(rope, CONFIG, settings)
+    assert not found.success
+    assert len(found.history) == 8
+
+
 def test_replanning_carries_on_from_where_the_object_is():
     settings = planner.PlannerConfig(iterations=0, candidates=2, restarts=1)
     found = planner.replan(near(scenes.HELD_OUT), CONFIG, settings, 0, every=12, rounds=6)
