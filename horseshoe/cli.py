@@ -12,6 +12,7 @@ from horseshoe.errors import HorseshoeError
 VERBS: dict[str, str] = {
     "train": "horseshoe.policies.cli:train",
     "plan": "horseshoe.sim.push.cli:plan",
+    "merge": "horseshoe.policies.cli:merge",
     "distill": "horseshoe.policies.cli:distill",
     "export": "horseshoe.policies.cli:export",
     "evaluate": "horseshoe.policies.cli:evaluate",

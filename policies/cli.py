@@ -1,4 +1,4 @@
-"""Commands of the policies: train, distill, export, evaluate, demo."""
+"""Commands of the policies: train, merge, distill, export, evaluate, demo."""
 
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,28 @@ def train(
     else:
         ppo.train(config, folder, initial, threads)
     click.echo(f"Trained. Next: horseshoe export {folder} policies/pretrained/{file.stem}")
+
+
+@click.command()
+@click.argument("task")
+@click.argument("holding", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("otherwise", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--run", type=click.Path(path_type=Path), default=Path("runs/merged"), show_default=True)
+@click.option("--threads", type=int, default=2, show_default=True, help="Cores to use.")
+def merge(task: str, holding: Path, otherwise: Path, run: Path, threads: int) -> None:
+    """Teach one policy for TASK what two checkpoints do: HOLDING while a hand holds its block, OTHERWISE the rest.
+
+    \b
+    Example:
+      horseshoe merge u_shape_further runs/lift/checkpoint.safetensors runs/u_shape/checkpoint.safetensors
+      horseshoe train u_shape_further --from runs/merged/checkpoint.safetensors --run runs/further
+    """
+    from horseshoe.policies import merge as merging
+    from horseshoe.policies import ppo
+
+    file = Path(task) if task.endswith((".yaml", ".yml")) else _task_file(task)
+    merging.merge(configuration.load(ppo.TrainConfig, configuration.read_yaml(file)), holding, otherwise, run, threads)
+    click.echo(f"Merged. Next: horseshoe train {task} --from {run / 'checkpoint.safetensors'} --run runs/further")
 
 
 def _task_file(task: str) -> Path:

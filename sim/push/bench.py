@@ -84,9 +84,9 @@ def planning() -> dict[str, float]:
     config = PushConfig()
     scene = scenes.sample(scenes.load_goal_set("wide"), "wide", scenes.HELD_OUT + 2, 6, config)
     first = _cpu(lambda: plan(scene, config, PlannerConfig(iterations=0, restarts=1)))
-    settings = PlannerConfig(iterations=3, restarts=1, good_enough=1.0)
+    settings = PlannerConfig(iterations=8, restarts=1, good_enough=1.0)
     several = _cpu(lambda: plan(scene, config, settings))
-    return {"first_plan": first, "gradient_step": (several - first) / 3, "plan": _cpu(lambda: plan(scene, config))}
+    return {"first_plan": first, "gradient_step": (several - first) / 8, "plan": _cpu(lambda: plan(scene, config))}
 
 
 def decisions(seconds: float) -> dict[str, Any] | None:

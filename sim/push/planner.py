@@ -21,7 +21,7 @@ class PlannerConfig:
     """Settings of the planner.
 
     Attributes:
-        iterations: gradient steps in all, over all restarts; what is left of them improves the best plan of a goal that
+        iterations: gradient steps in all; half of them over all restarts, the rest for the best plan of a goal that
             none of these reached.
         patience: gradient steps without better result before the next restart.
         candidates: first plans tried per restart; the best one is improved.
@@ -33,7 +33,7 @@ class PlannerConfig:
         nearby: how little the first plans make robots walk [1/m]; see there.
     """
 
-    iterations: int = field(default=140, metadata={"range": (0, 10000)})
+    iterations: int = field(default=120, metadata={"range": (0, 10000)})
     patience: int = field(default=15, metadata={"range": (1, 10000)})
     candidates: int = field(default=6, metadata={"range": (1, 64)})
     restarts: int = field(default=3, metadata={"range": (1, 100)})
@@ -136,6 +136,7 @@ def plan(
     rng = np.random.default_rng(seed)
     best: Plan | None = None
     history: list[float] = []
+    several = replace(settings, iterations=(settings.iterations + 1) // 2)
     for _ in range(settings.restarts):
         first = _candidates(scene, goal, config, settings, rng)
         particles, robots = simulate(scene, first, config)
@@ -143,9 +144,9 @@ def plan(
         scores = score(np.nan_to_num(particles[:, -1], nan=config.side / 2))
         k = int(np.argmin(error))
         found = Plan(first[k], particles[k], robots[k], float(scores[k]), history, 0.0)
-        found = _descend(scene, goal, config, settings, found, score, progress)
+        found = _descend(scene, goal, config, several, found, score, progress)
         best = found if best is None or found.score > best.score else best
-        if best.score >= settings.good_enough or len(history) >= settings.iterations:
+        if best.score >= settings.good_enough or len(history) >= several.iterations:
             break
     assert best is not None
     if best.score <= SUCCESS and len(history) < settings.iterations:
