@@ -2,6 +2,7 @@
 
     python benchmarks/push.py
     python benchmarks/push.py --goals unseen --robots 4 --count 20 --out results/push_unseen.json
+    python benchmarks/push.py --seed 1000 --out results/push_other.json     # the same goals, other first plans
 
 Rates (substeps per second, beside taichi) are `horseshoe bench push`.
 """
@@ -44,8 +45,9 @@ def main() -> None:
     parser.add_argument("--goals", default="wide")
     parser.add_argument("--robots", type=int, default=6)
     parser.add_argument("--count", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0, help="of the first plans; a goal's number is added to it")
     options = parser.parse_args()
-    recipe = {"goals": options.goals, "robots": options.robots}
+    recipe = {"goals": options.goals, "robots": options.robots, "seed": options.seed}
     result = {"recipe": recipe, "plans": {}}
     if options.out.exists():
         result = json.loads(options.out.read_text())
@@ -57,7 +59,7 @@ def main() -> None:
         if scene.name in result["plans"]:
             continue
         cpu = time.process_time()
-        found = plan(scene, config, PlannerConfig(), seed=k)
+        found = plan(scene, config, PlannerConfig(), seed=options.seed + k)
         result["plans"][scene.name] = {
             "incremental_iou": round(found.score, 4),
             "cpu_seconds": round(time.process_time() - cpu, 2),

@@ -52,7 +52,7 @@ def train(
     """
     from horseshoe.policies import ppo, push_ppo
 
-    file = Path(task) if task.endswith((".yaml", ".yml")) else _task_file(task)
+    file = _task_file(task)
     given = {"seed": seed, "architecture": architecture, "decisions": decisions, "processes": processes}
     settings = {**configuration.read_yaml(file), **{k: v for k, v in given.items() if v is not None}}
     pushing = settings.get("env") == PUSH_ENV
@@ -88,12 +88,13 @@ def merge(task: str, holding: Path, otherwise: Path, run: Path, threads: int) ->
     from horseshoe.policies import merge as merging
     from horseshoe.policies import ppo
 
-    file = Path(task) if task.endswith((".yaml", ".yml")) else _task_file(task)
-    merging.merge(configuration.load(ppo.TrainConfig, configuration.read_yaml(file)), holding, otherwise, run, threads)
+    merging.merge(configuration.load(ppo.TrainConfig, _task_file(task)), holding, otherwise, run, threads)
     click.echo(f"Merged. Next: horseshoe train {task} --from {run / 'checkpoint.safetensors'} --run runs/further")
 
 
 def _task_file(task: str) -> Path:
+    if task.endswith((".yaml", ".yml")):
+        return Path(task)
     folder = configuration.resource("config/train")
     names = sorted(p.stem for p in folder.glob("*.yaml"))
     if task not in names:

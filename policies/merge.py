@@ -37,15 +37,19 @@ def merge(config: ppo.TrainConfig, holding: Path, otherwise: Path, folder: Path,
         config: of the task; one process takes its part.
         holding: checkpoint of the policy that acts while its hand holds its block and has not joined it.
         otherwise: checkpoint of the policy that acts otherwise.
-        folder: to write `checkpoint.safetensors` to.
+        folder: run folder for `train.yaml` and checkpoint.
         n_threads: cores to use.
 
     Raises:
-        HorseshoeError: a checkpoint is of another network.
+        HorseshoeError: a checkpoint is of another network, or the folder holds one already.
     """
+    if (folder / checkpoint.CHECKPOINT).exists():
+        raise HorseshoeError(f"{folder}: holds a checkpoint; give a folder without one (--run)")
     model = ppo.build(config, n_threads)
     student: Any = model.policy
     teachers = [_load(student, file, config) for file in (holding, otherwise)]
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration.keep(config, folder / "train.yaml")
     env: Any = model.env.env  # type: ignore[union-attr]
     env.set_level(1.0)
     rng, n, std = np.random.default_rng(config.seed), env.num_envs, teachers[0].log_std.detach().exp().numpy()
@@ -70,9 +74,7 @@ def merge(config: ppo.TrainConfig, holding: Path, otherwise: Path, folder: Path,
         _learn(student, optimizer, seen, told, done == ROUNDS - 1)
     kept = {k: v for k, v in teachers[0].state_dict().items() if "critic" in k or k in KEPT}
     student.load_state_dict(student.state_dict() | kept)
-    folder.mkdir(parents=True, exist_ok=True)
-    configuration.keep(config, folder / "train.yaml")
-    checkpoint.save(folder, student, torch.optim.Adam(student.parameters()), checkpoint.read_state(otherwise))
+    checkpoint.save(folder, student, student.optimizer, checkpoint.read_state(otherwise))
 
 
 def _load(policy: Any, file: Path, config: ppo.TrainConfig) -> Any:

@@ -86,7 +86,8 @@ def planning() -> dict[str, float]:
     first = _cpu(lambda: plan(scene, config, PlannerConfig(iterations=0, restarts=1)))
     settings = PlannerConfig(iterations=8, restarts=1, good_enough=1.0)
     several = _cpu(lambda: plan(scene, config, settings))
-    return {"first_plan": first, "gradient_step": (several - first) / 8, "plan": _cpu(lambda: plan(scene, config))}
+    step = (several - first) / settings.iterations
+    return {"first_plan": first, "gradient_step": step, "plan": _cpu(lambda: plan(scene, config))}
 
 
 def decisions(seconds: float) -> dict[str, Any] | None:

@@ -31,19 +31,24 @@ def test_the_merged_policy_does_what_one_does_while_holding_and_what_the_other_d
     monkeypatch.setattr(merge, "BATCH", 256)
     monkeypatch.setattr(merge, "ROUNDS", 2)
     told: list[np.ndarray] = []
+    errors: list[float] = []
     learn = merge._learn
 
     def remember(*args):
-        told[:] = args[3]
         learn(*args)
+        told[:] = args[3]
+        errors[:] = [np.abs(merge._act(args[0], x) - y).mean() for x, y in zip(args[2], told, strict=True)]
 
     monkeypatch.setattr(merge, "_learn", remember)
     merge.merge(TINY, holding, otherwise, tmp_path / "merged", n_threads=1)
     answers = np.concatenate(told)
     assert set(np.unique(answers.round(3))) == {np.float32(-0.2), np.float32(0.1)}
+    assert np.mean(errors) < 0.05
     merged = checkpoint.read_arrays(tmp_path / "merged" / checkpoint.CHECKPOINT, "policy.")
     assert merged["value_net.bias"] == pytest.approx(-0.2)
     assert checkpoint.read_state(tmp_path / "merged" / checkpoint.CHECKPOINT)["timesteps"] == 10
+    with pytest.raises(HorseshoeError, match="merged: holds a checkpoint"):
+        merge.merge(TINY, holding, otherwise, tmp_path / "merged", n_threads=1)
 
 
 def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path: Path, attention_run: Path) -> None:
