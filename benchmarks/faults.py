@@ -19,7 +19,12 @@ from typing import Any
 from horseshoe.configuration import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = ("tests/hardware/test_faults.py", "tests/ros_ws/test_graph.py", "tests/ros_ws/test_up.py")
+TESTS = (
+    "tests/hardware/test_faults.py",
+    "tests/ros_ws/test_graph.py",
+    "tests/ros_ws/test_real.py",
+    "tests/ros_ws/test_up.py",
+)
 HOLD_WITHIN = 0.1  # [s]
 
 
@@ -72,7 +77,7 @@ def main() -> int:
         write_atomically(options.json, json.dumps(rows, indent=2) + "\n")
     if options.markdown:
         write_atomically(options.markdown, table + "\n")
-    return int(failed > 0)
+    return int(failed + late > 0)
 
 
 if __name__ == "__main__":

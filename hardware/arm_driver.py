@@ -55,7 +55,7 @@ class ArmDriver:
         self._stream = ServoStream(settings)
         self._api: Any = None
         self._gripper: GripperLink | None = None
-        self._phase, self._fault = Phase.DISCONNECTED, ""
+        self._phase, self._fault, self._released = Phase.DISCONNECTED, "", False
         self._lock = threading.Lock()
         self._last_answer, self._unanswered = 0.0, 0
         self._state = (0.0, np.zeros(6), np.zeros(6))
@@ -67,6 +67,16 @@ class ArmDriver:
     def spec(self) -> ArmSpec:
         """Shape and limits of commands and state; needs no connection."""
         return spec_of(self.settings)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection; a link that broke has to be connected anew."""
+        return self._api is not None and bool(self._api.connected)
+
+    @property
+    def released(self) -> bool:
+        """Whether `release` is all that keeps the arm stopped: no fault and nobody else's stop came since."""
+        return self._released
 
     # --- operator's acts ----------------------------------------------------------------------------------------------
 
@@ -131,6 +141,23 @@ class ArmDriver:
         self._step("switch the gripper on", self._gripper.enable)
         self._refuse_error()
         self._set_phase(Phase.IDLE)
+
+    def resume(self) -> None:
+        """After `release`: make ready again. What `clear` would lift, an error or a stop since, is lifted by nobody.
+
+        Raises:
+            ArmError: the arm is stopped for another reason, or its controller has an error.
+        """
+        api = self._connected()
+        if not self._released:
+            raise ArmError(self._fault or f"{self.settings.name} arm: is {self._phase.value}, not released")
+        api.set_timeout(PATIENT_TIMEOUT)
+        self._refuse_error()
+        self._ready(POSITION_MODE)
+        with self._lock:
+            if not self._released:
+                raise ArmError(self._fault)
+            self._set_phase(Phase.IDLE)
 
     def move_to(self, joints: Array, speed: float = 0.35, timeout: float = 30.0) -> None:
         """Move to a joint position with the controller's own planner (mode 0) and wait.
@@ -199,6 +226,14 @@ class ArmDriver:
                 self._stream.begin(self._state[1], time.monotonic())  # nothing to brake
             if self._phase in (Phase.IDLE, Phase.STREAMING):
                 self._set_phase(Phase.STOPPING, reason)
+            elif self._released:  # at rest already, but from now on for this reason
+                self._set_phase(self._phase, reason)
+
+    def release(self) -> None:
+        """Brake and stop as `stop` does, because nothing more is to be done; `resume` goes on from there."""
+        with self._lock:
+            if self._phase is Phase.STREAMING:
+                self._phase, self._released = Phase.STOPPING, True
 
     def close(self) -> None:
         """Stop, and close all connections."""
@@ -215,7 +250,7 @@ class ArmDriver:
         if self._api is not None:
             disconnect_sdk(self._api)
         self._api = self._gripper = None
-        self._phase = Phase.DISCONNECTED
+        self._phase, self._released = Phase.DISCONNECTED, False
 
     # --- commands and state -------------------------------------------------------------------------------------------
 
@@ -249,10 +284,11 @@ class ArmDriver:
         """The newest state; never blocks."""
         when, joints, velocities = self._state
         opening = self._gripper.opening if self._gripper is not None else None
-        sent, speeds = self._last_sent.joints, self._stream.limiter.v
+        sent, speeds = self._last_sent, self._stream.limiter.v
         return ArmSnapshot(
-            when, joints, velocities, sent, speeds, opening, self._phase, self._stream.holding, self._fault
-        )
+            when, joints, velocities, sent.time, sent.joints, speeds, opening, self._phase, self._stream.holding,
+            self._fault,
+        )  # fmt: skip
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
@@ -306,7 +342,8 @@ class ArmDriver:
             when = 0.5 * (before + time.monotonic())
             self._state = (when, np.array(state[0][:6]), np.array(state[1][:6]))
             self.log.add_measured(when, self._state[1])
-        self._judge(CONTROLLER_ERROR if code == OK and self._phase is Phase.IDLE and self._api.has_err_warn else code)
+        told = self._phase is Phase.IDLE or self._released  # otherwise calls that fail tell of errors
+        self._judge(CONTROLLER_ERROR if code == OK and told and self._api.has_err_warn else code)
 
     def _judge(self, code: int) -> None:
         """Decide what the code of a call means for the arm."""
@@ -326,7 +363,7 @@ class ArmDriver:
 
     def _give_up(self, what: str) -> None:
         """The arm stopped by itself or cannot be reached: send nothing more."""
-        if self._phase not in (Phase.STOPPED, Phase.DISCONNECTED):
+        if self._released or self._phase not in (Phase.STOPPED, Phase.DISCONNECTED):
             self._set_phase(Phase.STOPPED, what)
 
     # --- helpers ------------------------------------------------------------------------------------------------------
@@ -337,10 +374,12 @@ class ArmDriver:
             logger.error(self._fault)
         elif phase in (Phase.IDLE, Phase.STREAMING):
             self._fault = ""
+        if fault is not None or phase is Phase.IDLE:
+            self._released = False
         self._phase = phase
 
     def _connected(self) -> Any:
-        if self._api is None or not self._api.connected:
+        if not self.connected:
             raise ArmError(f"{self.settings.name} arm: not connected. To do: connect")
         return self._api
 

@@ -60,6 +60,8 @@ class ArmSettings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"ArmSettings.{name}: {value} is not within {low} to {high}")
+        if self.boundary is not None and not all(low < high for low, high in zip(*self.boundary, strict=True)):
+            raise ValueError(f"ArmSettings.boundary: {self.boundary}: the lowest corner must be below the highest one")
         if not 0 < self.hold_after < self.stop_after:
             raise ValueError("ArmSettings: 0 < hold_after < stop_after must hold")
 

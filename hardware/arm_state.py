@@ -24,6 +24,7 @@ class ArmSnapshot:
         time: of the measurement [s], monotonic clock.
         joints: measured [rad], shape (6,).
         velocities: measured [rad/s], shape (6,).
+        sent_time: of the last target sent [s], monotonic clock.
         sent: last target sent [rad], shape (6,).
         sent_velocities: of the targets sent [rad/s], shape (6,).
         opening: measured gripper opening [m], None if unknown.
@@ -35,6 +36,7 @@ class ArmSnapshot:
     time: float
     joints: Array
     velocities: Array
+    sent_time: float
     sent: Array
     sent_velocities: Array
     opening: float | None

@@ -27,10 +27,6 @@ from horseshoe.sim.assembly import cell as cells
 from launch import LaunchContext, LaunchDescription
 
 
-def _text(default):
-    return str(default).lower() if isinstance(default, bool) else str(default)
-
-
 def _start(context: LaunchContext):
     texts = {f.name: LaunchConfiguration(f.name).perform(context) for f in fields(node_table.LaunchArguments)}
     arguments = node_table.parse(texts)
@@ -83,7 +79,8 @@ def _viewer(arguments: node_table.LaunchArguments):
 def generate_launch_description() -> LaunchDescription:
     """Arguments of the node table, then its nodes."""
     declared = [
-        DeclareLaunchArgument(f.name, default_value=_text(f.default)) for f in fields(node_table.LaunchArguments)
+        DeclareLaunchArgument(a.name, default_value=a.default, description=a.text, choices=a.choices or None)
+        for a in node_table.describe(node_table.LaunchArguments)
     ]
     # Nodes find each other on this computer only, unless asked otherwise.
     local = SetEnvironmentVariable(

@@ -20,13 +20,9 @@ from launch.events.process import ProcessExited
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
-from horseshoe.ros_ws import push_table
+from horseshoe.ros_ws import node_table, push_table
 from horseshoe.ros_ws.node_table import NodeSpec
 from launch import LaunchContext, LaunchDescription
-
-
-def _text(default):
-    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def _start(context: LaunchContext):
@@ -61,7 +57,8 @@ def _action(spec: NodeSpec):
 def generate_launch_description() -> LaunchDescription:
     """Arguments of the node table, then its nodes."""
     declared = [
-        DeclareLaunchArgument(f.name, default_value=_text(f.default)) for f in fields(push_table.LaunchArguments)
+        DeclareLaunchArgument(a.name, default_value=a.default, description=a.text, choices=a.choices or None)
+        for a in node_table.describe(push_table.LaunchArguments)
     ]
     # Nodes find each other on this computer only, unless asked otherwise.
     local = SetEnvironmentVariable(

@@ -71,6 +71,10 @@ class ArmNode(LifecycleNode):
         speed = parameter(self, "max_speed", limits.speed, "Of any joint [rad/s].", 0.01, 3.14)
         jump = parameter(self, "max_jump", limits.jump, "Refused above this, target to target [rad].", 0.01, 1.0)
         acceleration = parameter(self, "max_acceleration", limits.acceleration, "Of any joint [rad/s^2].", 0.1, 19.9)
+        box = parameter(
+            self, "boundary", [0.0] * 6, "Box that the tool must not leave, in the frame of the arm's base [m]: "
+            "x, y, z of its lowest corner, x, y, z of its highest one; zeros: none.",
+        )  # fmt: skip
         self.settings = ArmSettings(
             name=self.arm,
             ip=parameter(self, "robot_ip", "", "Address of the control box."),
@@ -85,6 +89,8 @@ class ArmNode(LifecycleNode):
             ),
             link_timeout=parameter(self, "link_timeout", 0.5, "Silence that counts as a broken link [s].", 0.05, 3600),
             sensitivity=parameter(self, "collision_sensitivity", 3, "1 (insensitive) to 5.", 1, 5),
+            load=parameter(self, "load", 0.0, "Mass that the arm carries besides its gripper [kg].", 0.0, 4.0),
+            boundary=((box[0], box[1], box[2]), (box[3], box[4], box[5])) if any(box) else None,
         )
         self.home = np.array(parameter(self, "home", list(HOME), "Where ~/home goes [rad], six joints."))
         self.home_speed = parameter(self, "home_speed", 0.35, "Of the joint that turns furthest [rad/s].", 0.05, 1.5)
@@ -107,7 +113,6 @@ class ArmNode(LifecycleNode):
         # Where the arm waits after a measurement; refreshed until a command comes, so that the watchdog keeps quiet.
         self._hold: np.ndarray | None = None
         self._send_lock = threading.Lock()
-        self._released = False  # stopped by deactivation, not by a fault
         self._where = ""  # what an idle arm says instead: that it moves home, or is there
         self._ages: list[float] = []  # of commands on arrival [s]
         self._arrivals: deque[tuple[float, float]] = deque(maxlen=16384)  # stamps and arrivals of commands [s]
@@ -148,9 +153,7 @@ class ArmNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Brake and stop."""
-        if self.driver.snapshot().phase is Phase.STREAMING:
-            self._released = True
-            self.driver.stop("deactivated")
+        self.driver.release()
         self._active = False
         return SUCCESS
 
@@ -176,7 +179,7 @@ class ArmNode(LifecycleNode):
     def _start(self) -> None:
         if self.guard_timeout and time.monotonic() - self._guard_seen > self.guard_timeout:
             raise HorseshoeError(f"{self.arm} arm: no guard is running. To do: start the guard node")
-        self._clear_release()
+        self._resume()
         self._hold, self._where = None, ""
         self.driver.start()
 
@@ -209,25 +212,24 @@ class ArmNode(LifecycleNode):
         return response
 
     def _enable(self) -> None:
-        self._released, self._where = False, ""
+        self._where = ""
         self.driver.prepare()
 
     def _clear(self) -> None:
-        self._released, self._where = False, ""
-        if self.driver.snapshot().phase is Phase.DISCONNECTED:
+        self._where = ""
+        if self.driver.connected:
+            self.driver.clear()
+        else:
             self.driver.connect()
             self.driver.prepare()
-        else:
-            self.driver.clear()
 
-    def _clear_release(self) -> None:
+    def _resume(self) -> None:
         """Lift a stop that was only a deactivation."""
-        if self._released:
+        if self.driver.released:
             end = time.monotonic() + 1.0
             while self.driver.snapshot().phase is Phase.STOPPING and time.monotonic() < end:
                 time.sleep(0.01)
-            self.driver.clear()
-            self._released = False
+            self.driver.resume()
 
     def _background(self, name: str, act: Callable[[], object]) -> str:
         """Work that takes seconds, so that a stop still gets through."""
@@ -251,7 +253,7 @@ class ArmNode(LifecycleNode):
         return self._go(lambda: pulled_back(self.driver.snapshot().joints, self.home), "pulling back", "pulled back")
 
     def _go(self, goal: Callable[[], np.ndarray], going: str, there: str) -> str:
-        self._clear_release()
+        self._resume()
         now = self.driver.snapshot()
         if now.phase is not Phase.IDLE:
             raise HorseshoeError(f"{self.arm} arm: not {going} while {now.phase.value}. {now.fault}".strip())
@@ -336,12 +338,14 @@ class ArmNode(LifecycleNode):
                 last, when = arm.time, system_time(arm.time)
                 self._measured.publish(joint_state(self.arm, when, arm.joints, arm.velocities, arm.opening))
                 if arm.phase in (Phase.STREAMING, Phase.STOPPING):
-                    self._sent.publish(joint_state(self.arm, time.time(), arm.sent, arm.sent_velocities, None))
+                    self._sent.publish(
+                        joint_state(self.arm, system_time(arm.sent_time), arm.sent, arm.sent_velocities, None)
+                    )
             alone = bool(arm.phase is Phase.IDLE and self.guard_timeout and self._guard_seen == -math.inf)
             where = self._where if arm.phase is Phase.IDLE else ""
             if (arm.phase, arm.fault, alone, where) != told:
                 told = (arm.phase, arm.fault, alone, where)
-                why = arm.fault if arm.fault and not self._released else NO_GUARD if alone else ""
+                why = arm.fault or (NO_GUARD if alone else "")
                 self._tell(where or (f"{arm.phase.value}: {why}" if why else arm.phase.value))
                 self._diagnose(arm)
             if arm.phase is Phase.STREAMING:
@@ -379,7 +383,7 @@ class ArmNode(LifecycleNode):
             "late ticks": self.driver.log.late,
             "command age p99 [ms]": f"{1000 * np.percentile(ages, 99):.1f}" if ages else "-",
         }
-        level = ERROR if arm.fault and not self._released else OK
+        level = ERROR if arm.fault else OK
         self._diagnostics.publish(diagnostics(f"{self.arm}/arm", level, arm.fault or arm.phase.value, values))
 
 

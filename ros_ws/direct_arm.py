@@ -27,10 +27,21 @@ class DirectArm:
     def __init__(self, settings: ArmSettings, arm: WorldArm) -> None:
         self.settings, self.log, self._arm = settings, TimingLog(), arm
         self._stream, self._phase, self._fault = ServoStream(settings), Phase.DISCONNECTED, ""
+        self._released, self._sent_time = False, 0.0
         self._lock = threading.Lock()
         self._wanted = arm.state.opening
         self._opening = self._wanted  # commanded, at the gripper's own speed
         self._alive, self._thread = False, threading.Thread()
+
+    @property
+    def connected(self) -> bool:
+        """As `ArmDriver.connected`."""
+        return self._phase is not Phase.DISCONNECTED
+
+    @property
+    def released(self) -> bool:
+        """As `ArmDriver.released`."""
+        return self._released
 
     def connect(self) -> None:
         """Begin to serve; nothing moves."""
@@ -47,7 +58,13 @@ class DirectArm:
         """Make ready again after a stop."""
         if self._phase is Phase.DISCONNECTED:
             raise ArmError(f"{self.settings.name} arm: not connected. To do: connect")
-        self._phase, self._fault = Phase.IDLE, ""
+        self._phase, self._fault, self._released = Phase.IDLE, "", False
+
+    def resume(self) -> None:
+        """As `ArmDriver.resume`."""
+        if not self._released:
+            raise ArmError(self._fault or f"{self.settings.name} arm: is {self._phase.value}, not released")
+        self.clear()
 
     def move_to(self, joints: Array, speed: float = 0.35, timeout: float = 30.0) -> None:
         """Move to joints [rad], shape (6,), at a joint speed [rad/s], and wait."""
@@ -76,10 +93,16 @@ class DirectArm:
 
     def stop(self, reason: str) -> None:
         """Brake and stay stopped until cleared."""
-        if self._phase in (Phase.STREAMING, Phase.IDLE):
-            self._fault = f"{self.settings.name} arm: {reason}"
+        if self._phase in (Phase.STREAMING, Phase.IDLE) or self._released:
+            self._fault, self._released = f"{self.settings.name} arm: {reason}", False
             logger.error(self._fault)
-            self._phase = Phase.STOPPING if self._phase is Phase.STREAMING else Phase.STOPPED
+            if self._phase in (Phase.STREAMING, Phase.IDLE):
+                self._phase = Phase.STOPPING if self._phase is Phase.STREAMING else Phase.STOPPED
+
+    def release(self) -> None:
+        """As `ArmDriver.release`."""
+        if self._phase is Phase.STREAMING:
+            self._phase, self._released = Phase.STOPPING, True
 
     def close(self) -> None:
         """Stop and end the thread."""
@@ -102,8 +125,9 @@ class DirectArm:
         state, now = self._arm.measured(), time.monotonic()
         sent, speeds, stream = self._arm.target[:6], self._stream.limiter.v, self._stream
         return ArmSnapshot(
-            now, state.joints, state.velocities, sent, speeds, state.opening, self._phase, stream.holding, self._fault
-        )
+            now, state.joints, state.velocities, self._sent_time, sent, speeds, state.opening, self._phase,
+            stream.holding, self._fault,
+        )  # fmt: skip
 
     def _run(self) -> None:
         dt = 1 / self.settings.rate
@@ -124,6 +148,7 @@ class DirectArm:
                 self._opening += min(max(self._wanted - self._opening, -reach), reach)
                 target = self._stream.next_target(now, late, stopping=self._phase is Phase.STOPPING)
                 self._arm.command(target, self._opening)
+                self._sent_time = now
                 self.log.add_sent(now, target, late)
             if self._phase is Phase.STOPPING and self._stream.at_rest:
                 self._phase = Phase.STOPPED

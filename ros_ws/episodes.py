@@ -15,6 +15,7 @@ from horseshoe.ros_ws.supervisor import Supervisor, last_words
 
 RESULTS = "results.jsonl"
 REFUSED = 2  # exit code of the operator node
+STARTS = 3  # of the graph that may come to nothing one after the other
 Outcome = dict[str, Any]
 
 
@@ -37,6 +38,8 @@ def run(
 ) -> Iterator[Path]:
     """Run what is missing of episodes 1 to `episodes`, starting the graph anew after a fault.
 
+    A fault in an episode is its outcome. A start that comes to nothing, before any episode began, is tried again.
+
     Args:
         arguments: of the graph, such as robot, engine, policy and seed; `record` is a folder within `folder`.
         episodes: how many there shall be in the end.
@@ -48,10 +51,10 @@ def run(
         Folder of the logs of every graph that was started, and of its bag if one was asked for.
 
     Raises:
-        HorseshoeError: the graph refuses to start, or was interrupted.
+        HorseshoeError: the graph refuses to start, or does not `STARTS` times in a row, or was interrupted.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    done = read(folder)
+    done, failed = read(folder), 0
     told = set(done)
 
     def look() -> None:
@@ -75,11 +78,16 @@ def run(
         yield log
         if not node:
             raise HorseshoeError(f"interrupted after {len(done)} episodes; they are kept in {folder / RESULTS}")
-        if first not in done:
-            begun = "episode 1 running" in _text(log / "operator.log")
-            why = f"{node} ended with {code}"
-            if code == REFUSED or not begun:
+        if first in done:
+            failed = 0
+            continue
+        why = f"{node} ended with {code}"
+        if "episode 1 running" not in _text(log / "operator.log"):
+            failed += 1
+            if code == REFUSED or failed == STARTS:
                 raise HorseshoeError(f"the graph does not run: {why}; {_last_words(log)} Logs: {log}")
+        else:
+            failed = 0
             note(folder, {"episode": first, "name": "fault", "reason": f"{why}; {_last_words(log)}"})
             look()
             done = read(folder)

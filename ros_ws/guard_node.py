@@ -102,15 +102,15 @@ class GuardNode(Node):
         measured, state = self._measured[arm], self._state.get(arm, "")
         joints = np.array(measured.position)
         velocities = np.array(measured.velocity)[:6]
-        sent, speeds = joints[:6], velocities
-        if arm in self._sent:
-            sent, speeds = np.array(self._sent[arm].position)[:6], np.array(self._sent[arm].velocity)[:6]
+        told = self._sent.get(arm, measured)
+        sent, speeds = np.array(told.position)[:6], np.array(told.velocity)[:6]
         phase, _, fault = state.partition(": ")
         known = {p.value: p for p in Phase}
         return ArmSnapshot(
             time=seconds(measured.header.stamp),
             joints=joints[:6],
             velocities=velocities,
+            sent_time=seconds(told.header.stamp),
             sent=sent,
             sent_velocities=speeds,
             opening=None if np.isnan(joints[6]) else float(joints[6]),

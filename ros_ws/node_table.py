@@ -1,10 +1,12 @@
 """Which nodes there are, for every way to run: the one table behind `ros2 launch` and `horseshoe up`."""
 
+import inspect
 import os
+import re
 import tempfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from horseshoe import configuration
 from horseshoe import contract as contracts
@@ -121,6 +123,30 @@ def parse_as(kind: type[T], arguments: list[str] | dict[str, str]) -> T:
     return configuration.load(kind, values)
 
 
+@dataclass(frozen=True)
+class Described:
+    """A launch argument for people: its name, default as text, what it is, and the valid texts if they are few."""
+
+    name: str
+    default: str
+    text: str
+    choices: tuple[str, ...]
+
+
+def describe(kind: type[Any]) -> list[Described]:
+    """The launch arguments of a system, as their class documents them."""
+    attributes = (inspect.getdoc(kind) or "").partition("Attributes:\n")[2]
+    texts: dict[str, str] = {}
+    for names, text in re.findall(r"^ {4}([\w, ]+): ((?:.|\n {8})+)", attributes, re.MULTILINE):
+        texts |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    hints, described = get_type_hints(kind), []
+    for f in fields(kind):
+        default = str(f.default).lower() if isinstance(f.default, bool) else str(f.default)
+        choices = ("true", "false") if hints[f.name] is bool else tuple(map(str, get_args(hints[f.name])))
+        described.append(Described(f.name, default, texts[f.name], choices))
+    return described
+
+
 def _split(argument: str) -> tuple[str, str]:
     name, sign, value = argument.partition(":=")
     if not sign:
@@ -181,7 +207,7 @@ def nodes(arguments: LaunchArguments) -> list[NodeSpec]:
             "controllers": list(ips),
         },
     )
-    watch = {"staleness": 0.2 * a.patience, "skew": 0.15 * a.patience}
+    watch = {"rate": action.tick_rate, "staleness": 0.2 * a.patience, "skew": 0.15 * a.patience}
     if a.patience > 1.0:
         watch["tracking_error"] = min(0.25 * a.patience, 1.0)  # a simulated arm lags when its computer does
     guard = NodeSpec("guard", "guard_node", parameters={**where, **watch})
@@ -213,7 +239,6 @@ def nodes(arguments: LaunchArguments) -> list[NodeSpec]:
             "first_episode": a.first_episode,
             "results": a.results,
             "simulated": a.robot != "real",
-            "wait_for_start": a.robot == "real",
             "measure_delay": a.robot != "sim",
             "patience": 30.0 * a.patience,
             # A simulated world ends episodes itself, after the horizon of the policy's contract.

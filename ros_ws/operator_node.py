@@ -1,7 +1,9 @@
 """Node that does what an operator would do by hand with `ros2 lifecycle set` and `ros2 service call`.
 
 Brings the graph up step by step, lays out and judges episodes in simulation, and ends it in order. With real arms it
-waits for `~/start` before anything moves, and an episode lasts until `~/end` is called or its time is over.
+waits for `~/start` before the arms go home and once more, with both at rest, before the policy begins; an episode
+lasts until `~/end` is called or its time is over. A fault then ends the episode, not the nodes: once both arms were
+cleared, `~/start` goes on.
 
 Subscribes  /<arm>/state, /<arm>/joint_states, /world/outcome
 Publishes   ~/progress (String: one line per step or episode), /stop
@@ -29,6 +31,8 @@ from horseshoe.sim.assembly import cell as cells
 
 __all__ = ["DONE", "FAULT", "REFUSED", "OperatorNode"]
 
+# What arms say when something stopped them: on their way home, where the other one may rest, and in an episode.
+FAULT_AT_HOME, FAULT_IN_EPISODE = ("stopped: ", "stopping: "), ("stopped", "stopping", "disconnected")
 SETTLE = 1.2  # [s] after which an arm that began to stream has its full speed limits
 
 
@@ -39,7 +43,6 @@ class OperatorNode(BaseOperator):
         super().__init__()
         self._episodes = parameter(self, "episodes", 1, "How many episodes to run; 0: until interrupted.", 0, 100000)
         self._simulated = parameter(self, "simulated", True, "Whether a world node lays out and judges episodes.")
-        self._wait = parameter(self, "wait_for_start", False, "Wait for ~/start before anything moves.")
         self._delays = parameter(self, "measure_delay", True, "Measure every arm's delay before the first episode.")
         self._horizon = parameter(self, "episode_time", 60.0, "Longest episode [s].", 1.0, 1e5)
         self._first = parameter(self, "first_episode", 1, "Number of the first episode in the results.", 1, 10**6)
@@ -53,7 +56,8 @@ class OperatorNode(BaseOperator):
         self._measured_delays: dict[str, float] = {}
         self._outcome: dict[str, Any] | None = None
         self._started, self._ended = threading.Event(), threading.Event()
-        self._arms_active = False  # from when on a stopped arm is a fault
+        self._waiting = False  # for ~/start
+        self._faults: tuple[str, ...] = ()  # how a state begins that ends the episode
         self._stop = self.create_publisher(String, "/stop", EVENT)
         for arm in ARMS:
             self.create_subscription(
@@ -64,8 +68,8 @@ class OperatorNode(BaseOperator):
             )
         self.create_subscription(String, "/policy/state", lambda m: self._states.update(policy=m.data), LATCHED)
         self.create_subscription(String, "/world/outcome", self._on_outcome, EVENT)
-        self.create_service(Trigger, "~/start", partial(self._set, self._started))
-        self.create_service(Trigger, "~/end", partial(self._set, self._ended))
+        self.create_service(Trigger, "~/start", self._on_start)
+        self.create_service(Trigger, "~/end", self._on_end)
         self._thread.start()
 
     def close(self) -> None:
@@ -83,7 +87,12 @@ class OperatorNode(BaseOperator):
         number = 0
         while not self._closing.is_set() and (self._episodes == 0 or number < self._episodes):
             number += 1
-            self._episode(number)
+            try:
+                self._episode(number)
+            except HorseshoeError as error:
+                if self._simulated or number == self._episodes:
+                    raise
+                self._survive(error)
         self._stop.publish(String(data="finished"))
         good = sum(o["name"] == "success" for o in self.outcomes)
         self._say(f"finished: {good} of {len(self.outcomes)} episodes successful")
@@ -108,19 +117,37 @@ class OperatorNode(BaseOperator):
         for arm in ARMS:  # on a busy computer the guard may be up last
             self._until(partial(self._is, arm, "idle"), self._patience, f"the {arm} arm to be idle and hear the guard")
         self._say("ready: policy loaded, both arms connected and prepared")
-        if self._wait:
-            self._say("waiting for: ros2 service call /operator/start std_srvs/srv/Trigger")
-            self._until(self._started.is_set, None, "")
-            self._started.clear()
+
+    def _survive(self, error: HorseshoeError) -> None:
+        """End an episode with real arms in a fault; the nodes wait for the operator."""
+        self._fail(error)
+        if self._running:
+            self.outcomes.append({"episode": self._running, "name": "fault", "reason": str(error)})
+        self._running, self._faults, self._waiting = 0, (), False
+        for node, said in self._states.items():
+            if said.startswith("refused"):
+                self._states[node] = ""  # it is heard now
+        self._say(f"stopped: {error}. To do: remove the cause, call ~/clear of both arms, then start", bad=True)
+
+    def _wait_for_start(self, what: str) -> None:
+        self._started.clear()
+        self._waiting = True
+        self._say(f"waiting for: ros2 service call /operator/start std_srvs/srv/Trigger ({what})")
+        self._until(self._started.is_set, None, "")
+        self._waiting = False
 
     def _episode(self, number: int) -> None:
         if self._simulated:
             self._call("/world/clear_table")
+        else:
+            self._wait_for_start("keep clear: the arms go home")
         self._go_home()
+        if not self._simulated:  # arms that are not active take no commands while hands are in the cell
+            self._wait_for_start("lay out the blocks, then keep clear: the policy begins")
         for arm in ARMS:
             self._change(f"/{arm}/arm", ACTIVATE)
         self._sleep(SETTLE)
-        self._arms_active = True
+        self._faults = FAULT_IN_EPISODE
         if number == 1 and self._delays:
             for arm in ARMS:  # one after the other, so that nothing else moves
                 self._call(f"/{arm}/arm/measure_delay")
@@ -129,10 +156,6 @@ class OperatorNode(BaseOperator):
                 )
         if self._simulated:
             self._call("/world/next_episode")
-        elif number > 1:
-            self._say("lay out the blocks, then: ros2 service call /operator/start std_srvs/srv/Trigger")
-            self._until(self._started.is_set, None, "")
-            self._started.clear()
         self._outcome = None
         self._ended.clear()
         begin = time.monotonic()
@@ -140,7 +163,7 @@ class OperatorNode(BaseOperator):
         self._running = self._first + number - 1
         self._say(f"episode {number} running")
         self._until(lambda: self._over(begin), None, "")
-        self._arms_active = False
+        self._faults = ()
         outcome: dict[str, Any] = self._outcome or {
             "name": "ended by the operator" if self._ended.is_set() else "its time is over"
         }
@@ -158,6 +181,7 @@ class OperatorNode(BaseOperator):
 
     def _go_home(self) -> None:
         """One arm after the other, in an order in which they do not meet."""
+        self._faults = FAULT_AT_HOME
         for arm, inbox in self._joints.items():
             self._until(partial(self._hear, arm, inbox), self._patience, f"joint states of the {arm} arm")
         joints = np.array([self._at[arm] for arm in ARMS])
@@ -166,6 +190,7 @@ class OperatorNode(BaseOperator):
             self._states[arm] = ""  # it may say from before that it is there
             self._call(f"/{arm}/arm/{what}")
             self._until(partial(self._is, arm, there), self._patience, f"the {arm} arm to be {there}")
+        self._faults = ()
 
     def _hear(self, arm: str, inbox: Inbox) -> bool:
         """Whether the arm's joints are known as they are now."""
@@ -179,20 +204,25 @@ class OperatorNode(BaseOperator):
             raise HorseshoeError(f"the world did not judge the episode within {self._horizon:.0f} s")
         return self._outcome is not None or self._ended.is_set() or late
 
-    def _faults(self) -> str:
-        return next((s for s in self._states.values() if s.startswith(("stopped", "stopping", "disconnected"))), "")
-
     def _check(self) -> None:
         super()._check()
-        if self._arms_active and self._faults():
-            raise HorseshoeError(self._faults())
+        fault = next((s for s in self._states.values() if self._faults and s.startswith(self._faults)), "")
+        if fault:
+            raise HorseshoeError(fault)
 
     def _is(self, arm: str, state: str) -> bool:
         return self._states.get(arm) == state
 
-    def _set(self, event: threading.Event, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        event.set()
-        response.success = True
+    def _on_start(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._waiting
+        response.message = "" if self._waiting else "nothing waits for a start"
+        self._started.set()
+        return response
+
+    def _on_end(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = bool(self._running)
+        response.message = "" if self._running else "no episode is running"
+        self._ended.set()
         return response
 
     def _on_outcome(self, message: String) -> None:

@@ -2,15 +2,18 @@
 
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from horseshoe.hardware.arm_settings import ArmError, CommandRefused
+from horseshoe.hardware.arm_settings import GRIPPER_MASS, ArmError, CommandRefused
 from horseshoe.hardware.arm_state import Phase
 from horseshoe.hardware.emulator.controller import EMERGENCY_STOPS
 from horseshoe.hardware.error_codes import CONTROLLER_ERRORS
 from horseshoe.hardware.sdk import connect_sdk, disconnect_sdk
+from horseshoe.hardware.xarm6 import TOOL_OFFSET
 from tests.conftest import NoteFault, wait_until
 from tests.hardware.conftest import HOME, HOSTS, Pair
 
@@ -178,6 +181,76 @@ def test_driver_stops_when_the_gripper_bus_dies(pair: Pair, note_fault: NoteFaul
     assert nothing_moves(pair)
     assert "C19" in fault
     note_fault("gripper unplugged", f"{arm} arm", fault, longest_rest_time(pair, since))
+
+
+def test_a_released_arm_goes_on_without_an_operator(pair: Pair) -> None:
+    driver = pair.drivers["left"]
+    driver.start()
+    driver.release()
+    wait_until(lambda: driver.snapshot().phase is Phase.STOPPED)
+    assert driver.released and driver.snapshot().fault == ""
+    driver.resume()
+    assert driver.snapshot().phase is Phase.IDLE
+    driver.start()
+    assert driver.snapshot().phase is Phase.STREAMING
+
+
+def _collide(pair: Pair) -> None:
+    pair.servers["left"].run(lambda controller: controller.inject(31))
+
+
+def _call_stop(pair: Pair) -> None:
+    pair.drivers["left"].stop("somebody calls stop")
+
+
+@pytest.mark.parametrize(("event", "message"), [(_collide, "C31"), (_call_stop, "somebody calls stop")])
+def test_what_happens_to_a_released_arm_is_lifted_by_an_operator_only(
+    pair: Pair, event: Callable[[Pair], None], message: str
+) -> None:
+    driver = pair.drivers["left"]
+    driver.start()
+    driver.release()
+    wait_until(lambda: driver.snapshot().phase is Phase.STOPPED)
+    event(pair)
+    wait_until(lambda: message in driver.snapshot().fault)
+    assert not driver.released
+    with pytest.raises(ArmError, match=message):
+        driver.resume()
+    assert driver.snapshot().phase is Phase.STOPPED
+    driver.clear()
+    assert driver.snapshot().phase is Phase.IDLE
+
+
+def test_preparing_an_arm_tells_its_controller_all_settings(pair: Pair) -> None:
+    driver, before = pair.drivers["left"], pair.drivers["left"].settings
+    driver.settings = replace(before, load=0.5, sensitivity=2, boundary=((-0.2, -0.5, 0.0), (0.7, 0.5, 1.0)))
+    driver.prepare()
+    told = pair.controller("left").settings
+    assert told.load[0] == pytest.approx(GRIPPER_MASS + 0.5)
+    assert told.tcp_offset[2] == pytest.approx(1000 * TOOL_OFFSET)
+    assert (told.collision_sensitivity, told.self_collision, told.tool_model) == (2, True, 1)
+    assert (told.fence, told.boundary) == (True, (700, -200, 500, -500, 1000, 0))
+    driver.settings = before
+    driver.prepare()
+    assert not pair.controller("left").settings.fence
+
+
+def test_every_error_that_the_sdk_knows_is_named_in_plain_words() -> None:
+    from xarm.core.config.x_code import ControllerErrorCodeMap
+
+    assert {code for code in ControllerErrorCodeMap if isinstance(code, int)} <= set(CONTROLLER_ERRORS)
+
+
+@pytest.mark.parametrize("report", ["normal", "rich", "real"])
+def test_the_sdk_hears_joints_and_errors_in_every_kind_of_report(pair: Pair, report: str) -> None:
+    api = connect_sdk(HOSTS["left"], 1.0, report_type=report)
+    try:
+        wait_until(lambda: np.allclose(api.angles[:6], HOME, atol=0.02))
+        pair.servers["left"].run(lambda controller: controller.inject(31))
+        wait_until(lambda: api.state == 4)
+        wait_until(lambda: api.error_code == 31 if report != "real" else api.get_err_warn_code()[1][0] == 31)
+    finally:
+        disconnect_sdk(api)
 
 
 def test_closing_a_connection_ends_although_a_thread_of_the_sdk_waits_for_ever(pair: Pair) -> None:

@@ -24,7 +24,7 @@ def bases(distance: float) -> dict[str, np.ndarray]:
 
 def arm(joints: np.ndarray = HOME, velocity: float = 0.0, **changes: object) -> ArmSnapshot:
     velocities = np.array([0.0, velocity, 0, 0, 0, 0])
-    snapshot = ArmSnapshot(NOW, joints, velocities, joints, velocities, 0.08, Phase.STREAMING, False, "")
+    snapshot = ArmSnapshot(NOW, joints, velocities, NOW, joints, velocities, 0.08, Phase.STREAMING, False, "")
     return replace(snapshot, **changes)  # type: ignore[arg-type]
 
 

@@ -2,14 +2,48 @@
 
 import json
 import threading
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from tests import conftest
+
+
+def held_after(arms: Iterable[Any], when: float) -> float:
+    """Time from a moment until the arms of some arm nodes were told nothing new any more [s]."""
+    last = when
+    for node in arms:
+        log = node.driver.log.read()
+        moved = log.time[1:][np.any(np.diff(log.sent, axis=0) != 0, axis=1)]
+        last = max(last, float(moved[-1]))
+    return last - when
+
+
+# A loaded machine may not run a thread for seconds. Tests of one of these times set it themselves.
+PATIENT: dict[str, Any] = {
+    "direct": True,
+    "measure_delay": False,
+    "needs_delay": False,
+    "home_speed": 1.5,
+    "guard_timeout": 300.0,
+    "hold_after": 300.0,
+    "stop_after": 301.0,
+    "stale_command": 300.0,
+    "staleness": 300.0,
+    "skew": 300.0,
+    "max_block_age": 300.0,
+    "max_joint_age": 300.0,
+    "max_frozen": 0.0,
+    "tracking_error": 1.0,
+    "patience": 300.0,
+    "episode_time": 600.0,
+    "episodes": 1,
+}
 
 
 class Nodes:

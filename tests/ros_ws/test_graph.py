@@ -20,36 +20,18 @@ from std_srvs.srv import Trigger  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
 from horseshoe.hardware.arm_driver import Phase  # noqa: E402
+from horseshoe.hardware.homing import HOME as HOMING  # noqa: E402
 from horseshoe.ros_ws.bag import read  # noqa: E402
-from horseshoe.ros_ws.base_node import LATCHED  # noqa: E402
+from horseshoe.ros_ws.base_node import ARMS, EVENT, LATCHED, joint_state  # noqa: E402
 from horseshoe.ros_ws.guard_node import GuardNode  # noqa: E402
 from horseshoe.ros_ws.operator_node import FAULT, REFUSED, OperatorNode  # noqa: E402
 from horseshoe.ros_ws.policy_node import PolicyNode  # noqa: E402
 from horseshoe.ros_ws.recorder_node import RecorderNode  # noqa: E402
 from horseshoe.ros_ws.world_node import WorldNode  # noqa: E402
 from tests.conftest import NoteFault  # noqa: E402
-from tests.ros_ws.harness import Nodes, wait_until  # noqa: E402
+from tests.ros_ws.harness import PATIENT, Nodes, held_after, wait_until  # noqa: E402
 
-# A loaded machine may not run a thread for seconds. Tests of one of these times set it themselves.
-PATIENT = {
-    "direct": True,
-    "measure_delay": False,
-    "needs_delay": False,
-    "home_speed": 1.5,
-    "guard_timeout": 300.0,
-    "hold_after": 300.0,
-    "stop_after": 301.0,
-    "stale_command": 300.0,
-    "staleness": 300.0,
-    "skew": 300.0,
-    "max_block_age": 300.0,
-    "max_joint_age": 300.0,
-    "max_frozen": 0.0,
-    "tracking_error": 1.0,
-    "patience": 300.0,
-    "episode_time": 600.0,
-    "episodes": 1,
-}
+HOME = np.array(HOMING)
 
 
 class Graph(Nodes):
@@ -81,12 +63,7 @@ class Graph(Nodes):
 
     def held_after(self, when: float) -> float:
         """Time from a moment until both arms were told nothing new any more [s]."""
-        last = when
-        for node in (self.left, self.right):
-            log = node.driver.log.read()
-            moved = log.time[1:][np.any(np.diff(log.sent, axis=0) != 0, axis=1)]
-            last = max(last, float(moved[-1]))
-        return last - when
+        return held_after((self.left, self.right), when)
 
 
 @pytest.fixture
@@ -138,9 +115,9 @@ def test_episodes_run_from_unconfigured_nodes_to_their_outcomes(graph: Callable[
     assert {state_of(n) for n in (g.left, g.right, g.policy)} == {"active"}
     for topic in counts:
         counts[topic] = 0
-    begin = time.monotonic()
+    begin, before = time.monotonic(), g.left.driver.log.measurements
     wait_until(lambda: operator.exit_code is not None or bool(operator.outcomes))
-    elapsed, came = time.monotonic() - begin, dict(counts)
+    elapsed, came, measured = time.monotonic() - begin, dict(counts), g.left.driver.log.measurements - before
     wait_until(lambda: operator.exit_code is not None)
     assert operator.exit_code == 0, operator._states
     assert [o["name"] for o in operator.outcomes] == ["no_grasp"] * 2  # this policy only turns joint 1
@@ -152,6 +129,7 @@ def test_episodes_run_from_unconfigured_nodes_to_their_outcomes(graph: Callable[
     # This machine may be busy, but everything comes, and nothing faster than it should.
     for topic, rate in zip(came, (100.0, 100.0, 30.0, 5.0), strict=True):
         assert 0 < came[topic] / elapsed < 1.3 * rate, topic
+    assert came["/left/joint_states"] > 0.5 * measured  # half of those that this machine had the time to take
 
 
 def _command(arm: str) -> Callable[[Graph], Any]:
@@ -322,6 +300,53 @@ def test_a_silent_guard_stops_the_arms(graph: Callable[..., Graph], make_policy:
     fault = g.left.driver.snapshot().fault
     assert "the guard has been silent" in fault
     note_fault("the guard is silent", "guard", fault, g.held_after(since))
+
+
+REACHING = np.array([0.0, 0.0, -1.4, 0.0, 1.4, 0.0])  # either hand half-way to the other arm: both meet
+
+
+def _see(arms: dict[str, tuple[np.ndarray, float, np.ndarray]]) -> Callable[[Any], None]:
+    """What the guard hears: measured joints [rad], their age [s] and sent joints [rad] of each arm."""
+
+    def publish(probe: Any) -> None:
+        for arm, (joints, age, sent) in arms.items():
+            for topic, values, when in (("joint_states", joints, age), ("sent_joint_states", sent, 0.0)):
+                message = joint_state(arm, time.time() - when, values, np.zeros(6), 0.08)
+                probe.publishers_by_name[f"/{arm}/{topic}"].publish(message)
+
+    return publish
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "message"),
+    [
+        ((REACHING, 0.0, REACHING), (REACHING, 0.0, REACHING), "of each other"),
+        ((HOME + [0, 0.9, 0, 0, 0, 0], 0.0, HOME + [0, 0.9, 0, 0, 0, 0]), (HOME, 0.0, HOME), "of the table"),
+        ((HOME, 0.0, HOME), (HOME, 0.0, HOME + 0.5), "away from its target"),
+        ((HOME, 900.0, HOME), (HOME, 900.0, HOME), "old"),
+        ((HOME, 100.0, HOME), (HOME, 0.0, HOME), "apart"),
+    ],
+)
+def test_the_guard_node_stops_what_it_must_not_see(domain: int, left: Any, right: Any, message: str) -> None:
+    nodes = Nodes(domain, {"staleness": 600.0, "skew": 60.0, "tracking_error": 0.25})
+    try:
+        guard, said = nodes.add(GuardNode()), []
+        nodes.probe.create_subscription(String, "/stop", lambda m: said.append(m.data), 10)
+        kinds = {f"/{arm}/{topic}": JointState for arm in ARMS for topic in ("joint_states", "sent_joint_states")}
+        nodes.probe.publishers_by_name = {
+            topic: nodes.probe.create_publisher(kind, topic, EVENT) for topic, kind in kinds.items()
+        }
+        states = [nodes.probe.create_publisher(String, f"/{arm}/state", LATCHED) for arm in ARMS]
+        fine, bad = _see(dict.fromkeys(ARMS, (HOME, 0.0, HOME))), _see({"left": left, "right": right})
+        wait_until(lambda: fine(nodes.probe) or set(guard._measured) | set(guard._sent) == set(ARMS) or guard._listen())
+        for state in states:
+            state.publish(String(data="streaming"))
+        wait_until(lambda: set(guard._state) == set(ARMS))
+        assert said == [] and guard.fault == ""
+        wait_until(lambda: bad(nodes.probe) or said)
+        assert message in said[0]
+    finally:
+        nodes.close()
 
 
 def test_an_arm_does_not_start_without_a_guard(graph: Callable[..., Graph], policy: Path) -> None:

@@ -15,6 +15,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("xarm")
 
 from horseshoe.hardware.emulator import cannot_bind
+from horseshoe.ros_ws.bag import read
 from tests.conftest import NoteFault
 
 # Deadlines are judged elsewhere; this machine may be busy.
@@ -64,7 +65,6 @@ def logs(folder: Path) -> str:
 def test_episodes_run_through_ros_sdk_and_emulator_and_leave_a_record(
     start_up: Start, policy: Path, tmp_path: Path
 ) -> None:
-    from horseshoe.ros_ws.bag import read
     from horseshoe.ros_ws.report import write_report
 
     process = start_up(f"policy:={policy}", *PATIENCE, f"record:={tmp_path / 'bag'}")
@@ -123,6 +123,8 @@ def test_a_killed_node_ends_everything_and_is_named(
     assert message in said
     everything = logs(tmp_path / "log")
     assert "terminate called" not in everything
+    if victim != "recorder_node":  # the log is whole, whoever else dies
+        assert min(len(read(tmp_path / "bag").commands[arm]) for arm in ("left", "right")) > 2
     note_fault("a node is killed", victim.replace("_node", ""), message, held_after(tmp_path / "timing", when))
 
 
@@ -152,7 +154,8 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(
     start_up: Start, make_policy: Any, note_fault: NoteFault, tmp_path: Path, moment: str
 ) -> None:
     policy = make_policy(restless=True, horizon=120.0)
-    process = start_up(f"policy:={policy}", *PATIENCE, f"timing:={tmp_path / 'timing'}")
+    files = [f"record:={tmp_path / 'bag'}", f"timing:={tmp_path / 'timing'}"]
+    process = start_up(f"policy:={policy}", *PATIENCE, *files)
     log = tmp_path / "log"
     if moment == "at once":
         wait_for(log / "world.log", "", process)
@@ -170,6 +173,7 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(
     assert "terminate called" not in logs(log)
     if moment == "while moving":
         assert "the operator node ended" in (log / "left_arm.log").read_text()  # stopped before it was disconnected
+        assert min(len(read(tmp_path / "bag").commands[arm]) for arm in ("left", "right")) > 2
 
 
 def test_a_killed_starter_takes_its_nodes_with_it(start_up: Start, policy: Path, tmp_path: Path) -> None:
