@@ -2,15 +2,31 @@
 
 import logging
 import os
+import sys
+import threading
 import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from horseshoe.bench import source
 
+if TYPE_CHECKING:
+    from horseshoe.hardware.emulator import ControllerServer
+
 HOSTS = {"left": "127.0.0.1", "right": "127.0.0.2"}
+# What can be typed while controllers are emulated, after the name of an arm: name and number.
+EVENTS: dict[str, Callable[["ControllerServer", float], None]] = {
+    "fault": lambda server, code: server.run(lambda controller: controller.inject(int(code))),
+    "release": lambda server, code: server.run(lambda controller: controller.release(int(code))),
+    "stall": lambda server, seconds: server.stall(seconds),
+    "loss": lambda server, share: setattr(server, "loss", share),
+    "delay": lambda server, seconds: setattr(server, "delay", seconds),
+    "cut": lambda server, on: server.cut(bool(on)),
+}
 
 
 @click.command()
@@ -23,6 +39,14 @@ def emulator(arms: tuple[str, ...], quiet: bool) -> None:
     them are kinematic. Ctrl-C ends it. docs/emulator.md says what is emulated, and how to run without root.
 
     \b
+    Lines typed meanwhile make things go wrong, for rehearsals:
+      left fault 31       error C31 now; C1, C2, C3 and C19 last until `left release 1`
+      left stall 0.19     no answer and no report for 0.19 s
+      left loss 0.05      so many of the replies are lost from now on
+      left delay 0.01     replies are late by so many seconds from now on
+      left cut 1          the cable is cut; `left cut 0` mends it
+
+    \b
     Examples:
       horseshoe emulator
       horseshoe emulator --arm left
@@ -31,14 +55,16 @@ def emulator(arms: tuple[str, ...], quiet: bool) -> None:
     from horseshoe.hardware.emulator import Controller, ControllerServer, KinematicArm
 
     with ExitStack() as stack:
-        controllers = {name: Controller(KinematicArm()) for name in arms or sorted(HOSTS)}
-        for name, controller in controllers.items():
-            stack.enter_context(ControllerServer(controller, HOSTS[name]))
+        servers = {name: ControllerServer(Controller(KinematicArm()), HOSTS[name]) for name in arms or sorted(HOSTS)}
+        for name, server in servers.items():
+            stack.enter_context(server)
             click.echo(f"{name} arm: emulated controller at {HOSTS[name]}")
+        threading.Thread(target=_listen, args=(servers,), daemon=True).start()
         shown: dict[str, str] = {}
         try:
             while True:
-                for name, c in controllers.items():
+                for name, server in servers.items():
+                    c = server.controller
                     line = f"{name} arm: mode {c.mode}, state {c.state}, error {c.error}"
                     if shown.get(name) != line and not quiet:
                         click.echo(line)
@@ -46,6 +72,17 @@ def emulator(arms: tuple[str, ...], quiet: bool) -> None:
                 time.sleep(0.2)
         except KeyboardInterrupt:
             click.echo("stopped")
+
+
+def _listen(servers: Mapping[str, "ControllerServer"]) -> None:
+    """Do what is typed, until the input ends."""
+    for line in sys.stdin or ():
+        try:
+            name, event, number = line.split()
+            EVENTS[event](servers[name], float(number))
+        except (ValueError, KeyError):
+            choices = f"{{{','.join(servers)}}} {{{','.join(EVENTS)}}} NUMBER"
+            click.echo(f"not understood: {line.strip()!r}; type {choices}", err=True)
 
 
 @click.command("control")
