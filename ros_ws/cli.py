@@ -99,14 +99,17 @@ class _Progress:
     "--output", type=click.Path(dir_okay=False, path_type=Path), help="HTML file  [default: report.html in the bag]."
 )
 @click.option("--video", is_flag=True, help="Also draw what happened as a video (needs the sim extra).")
-def report(bag: Path, output: Path | None, video: bool) -> None:
+@click.option(
+    "--cell", type=click.Path(exists=True, path_type=Path), help="For the video: the cell, if not the shipped one."
+)
+def report(bag: Path, output: Path | None, video: bool, cell: Path | None) -> None:
     """Make an HTML page of a recorded run: tracking, delay, jitter, skew and outcomes.
 
     \b
     Examples:
       horseshoe report runs/bag
-      horseshoe report runs/bag --video
+      horseshoe report runs/bag --video --cell my_cell.yaml
     """
     from horseshoe.ros_ws.report import write_report
 
-    click.echo(f"wrote {write_report(bag, output or bag / 'report.html', video)}")
+    click.echo(f"wrote {write_report(bag, output or bag / 'report.html', video, cell)}")

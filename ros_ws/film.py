@@ -13,8 +13,13 @@ RATE = 12.5  # frames per second; drawing them is what a report takes longest fo
 OPEN = 0.085  # [m], if the gripper never told its opening
 
 
-def save_film(run: Run, path: Path) -> None:
+def save_film(run: Run, path: Path, cell: Path | None = None) -> None:
     """Write the run as MP4.
+
+    Args:
+        run: what was recorded.
+        path: the file.
+        cell: where the arms stood; the shipped cell without it.
 
     Raises:
         HorseshoeError: the bag holds no joints, no block poses or no contract.
@@ -30,7 +35,7 @@ def save_film(run: Run, path: Path) -> None:
     if not run.contract or not len(blocks.time) or not all(len(run.measured[arm].time) for arm in ARMS):
         raise HorseshoeError("video: the bag needs joint states of both arms, block poses and a contract")
     blueprint = blueprints.load(yaml.safe_load(run.contract)["blueprint"])
-    world = BatchWorld(cells.load(), blueprint, 1, n_threads=1)
+    world = BatchWorld(cells.load(cell), blueprint, 1, n_threads=1)
     draw = renderer(world)
     everybody = [blocks, *(run.measured[arm] for arm in ARMS)]
     begin, end = max(s.time[0] for s in everybody), min(s.time[-1] for s in everybody)

@@ -20,13 +20,14 @@ GAP = 0.5  # [s] without servo targets that separates two stretches of motion
 COLOURS = {"left": "tab:blue", "right": "tab:orange"}
 
 
-def write_report(bag: Path, output: Path, video: bool = False) -> Path:
+def write_report(bag: Path, output: Path, video: bool = False, cell: Path | None = None) -> Path:
     """Write the page, and beside it a video if asked.
 
     Args:
         bag: folder of the bag.
         output: HTML file.
         video: whether to draw the run.
+        cell: for the video, where the arms stood; the shipped cell without it.
 
     Returns:
         The HTML file.
@@ -41,7 +42,7 @@ def write_report(bag: Path, output: Path, video: bool = False) -> Path:
     if video:
         from horseshoe.ros_ws.film import save_film
 
-        save_film(run, film)
+        save_film(run, film, cell)
     starts = [s.time[0] for s in run.measured.values() if len(s.time)]
     ends = [s.time[-1] for s in run.measured.values() if len(s.time)]
     begin, end = min(starts, default=0.0), max(ends, default=0.0)

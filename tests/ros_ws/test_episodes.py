@@ -1,4 +1,4 @@
-"""Many simulated episodes: what is kept, what a fault costs. Processes are scripted; the real ones are in test_up.py."""
+"""Many simulated episodes: what is kept, what a fault costs. Processes are scripted; real ones are in test_up."""
 
 import json
 from collections.abc import Callable
