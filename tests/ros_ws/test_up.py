@@ -84,7 +84,8 @@ def test_episodes_run_through_ros_sdk_and_emulator_and_leave_a_record(
         assert 0.05 < abs(run.measured[arm].values[-1, 0]) < 0.7  # towards where this policy sends joint 1
         assert len(run.commands[arm]) > 3
     assert "blueprint: u_shape" in run.contract
-    page = write_report(tmp_path / "bag", tmp_path / "report.html").read_text()
+    page = write_report(tmp_path / "bag", tmp_path / "report.html", video=True).read_text()
+    assert (tmp_path / "report.mp4").stat().st_size > 10_000
     assert page.count("data:image/png;base64,") == 5
     assert "no_grasp" in page
 
