@@ -28,6 +28,8 @@ extras = {
     "twin": ["pybullet>=3.2.7; python_version < '3.12'"],
     # Differentiable soft body.
     "push": ["warp-lang>=1.19", "gymnasium>=1.0", "matplotlib>=3.6", "imageio>=2.31", "imageio-ffmpeg>=0.5"],
+    # What `horseshoe bench push` compares the soft body with.
+    "taichi": ["taichi==1.7.4; python_version < '3.14'"],
     # Driver of the real (or emulated) arm.
     "robot": ["xarm-python-sdk>=1.18.4"],
     # ROS 2 Kilted by pip, for machines without a ROS 2 installation. x86-64 only.

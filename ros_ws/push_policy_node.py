@@ -37,7 +37,6 @@ from horseshoe.ros_ws.push_base_node import drive_parameters, odometry_of, point
 from horseshoe.ros_ws.push_decision import Odometry, PushDecider
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-EPISODE_GAP = 1.0  # [s] without a picture, in their own stamps, after which the scene is a new one
 
 
 class PushPolicyNode(LifecycleNode):
@@ -60,6 +59,16 @@ class PushPolicyNode(LifecycleNode):
         self._max_age = parameter(
             self, "max_age", 0.2, "Between odometry and object that stops the robot, in their stamps [s].", 0.05, 3600.0
         )
+        gap = parameter(
+            self,
+            "episode_gap",
+            1.0,
+            "Time without a picture, in their stamps, after which the scene is a new one with a goal of its own [s]; "
+            "0: never, as with real cameras, which may fail for a while.",
+            0.0,
+            3600.0,
+        )
+        self._gap = gap or math.inf
         self._silence = parameter(
             self, "max_silence", 1.0, "Time without a decision that stops the robot [s].", 0.05, 3600.0
         )
@@ -150,7 +159,7 @@ class PushPolicyNode(LifecycleNode):
 
     def _on_object(self, message: PointCloud2) -> None:
         when = seconds(message.header.stamp)
-        if self._object is not None and when - seconds(self._object.header.stamp) > EPISODE_GAP:
+        if self._object is not None and when - seconds(self._object.header.stamp) > self._gap:
             self._begun = when - 1e-6
             if self.decider is not None:
                 self.decider.forget(self._begun)
@@ -168,7 +177,7 @@ class PushPolicyNode(LifecycleNode):
             return
         own = self._own.when
         if when <= self._decided:
-            if self._max_age < own - when < EPISODE_GAP:  # later, and a new scene begins
+            if self._max_age < own - when < self._gap:  # later, and a new scene begins
                 self._halt(f"the object was last seen {own - when:.2f} s ago (limit {self._max_age:g} s)")
             return
         if when - own > self._max_age:

@@ -143,8 +143,15 @@ def run(out: Path, seconds: float) -> dict[str, Any]:
 def _plot(result: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    for axes, (name, cost) in zip(figure.subplots(1, 3), result["growth"].items(), strict=True):
+    figure = Figure(figsize=(14, 3.2), layout="constrained")
+    first, *others = figure.subplots(1, 4)
+    for place, (who, measured) in enumerate((("horseshoe", result["world"]), ("taichi 1.7.4", result["taichi"]))):
+        known = {int(particles): rate["gradient"] for particles, rate in measured.items() if rate is not None}
+        first.bar(np.arange(len(known)) + 0.4 * place, list(known.values()), 0.4, label=who)
+    first.set(xticks=np.arange(len(result["world"])) + 0.2, xticklabels=[f"{p} particles" for p in result["world"]])
+    first.set(ylabel="substeps with gradients per CPU s")
+    first.legend()
+    for axes, (name, cost) in zip(others, result["growth"].items(), strict=True):
         axes.plot([float(value) for value in cost], list(cost.values()), "o-")
         axes.set(
             xlabel="decisions" if name == "steps" else name, ylabel="CPU s per rollout with gradients", ylim=(0, None)

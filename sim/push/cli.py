@@ -23,7 +23,7 @@ from horseshoe.errors import HorseshoeError
     "--out", type=click.Path(path_type=Path), help="Picture (.png), animation (.gif, .mp4) or dataset folder."
 )
 @click.option("--dataset", type=int, help="Make a dataset of this many plans.")
-@click.option("--jobs", default=1, show_default=True, help="Processes for a dataset.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes for a dataset.")
 @click.option("--executor", type=click.Choice(["processes", "ray"]), default="processes", show_default=True)
 def plan(
     goal: str,
@@ -54,6 +54,7 @@ def plan(
         return
     from horseshoe.sim.push import picture, planner, scenes, shapes
     from horseshoe.sim.push.config import PushConfig
+    from horseshoe.sim.push.dataset import MAX_DECISIONS
 
     if out is not None and out.suffix not in (".png", ".gif", ".mp4"):
         raise HorseshoeError(f"--out {out}: the suffix must be .png, .gif or .mp4")
@@ -67,7 +68,9 @@ def plan(
         first = scenes.HELD_OUT if held_out else 0
         scene = scenes.sample(scenes.load_goal_set(goal), Path(goal).stem, first + seed, counts[0], config)
     settings = planner.PlannerConfig(iterations=iterations)
-    with tqdm(total=iterations, desc=scene.name, unit="step") as bar:
+    _check_horizon(horizon)
+    rounds = -(-MAX_DECISIONS // horizon) if horizon else 0
+    with tqdm(total=rounds or iterations, desc=scene.name, unit="plan" if rounds else "step") as bar:
 
         def progress(step: int, score: float) -> None:
             bar.update(step - bar.n)
@@ -76,7 +79,7 @@ def plan(
         if horizon is None:
             found = planner.plan(scene, config, settings, seed, progress)
         else:
-            found = planner.replan(scene, config, settings, seed, horizon)
+            found = planner.replan(scene, config, settings, seed, horizon, rounds, progress)
     reached = "reached" if found.success else "not reached"
     click.echo(f"{scene.name}: goal {reached}, incremental IoU {found.score:.3f} after {len(found.actions)} decisions "
                f"({len(found.actions) * config.control_period:.1f} s), planned in {found.seconds:.1f} s")  # fmt: skip
@@ -98,6 +101,13 @@ def _counts(robots: str) -> tuple[int, ...]:
     return counts
 
 
+def _check_horizon(horizon: int | None) -> None:
+    from horseshoe.sim.push.dataset import MAX_DECISIONS
+
+    if horizon is not None and not 1 <= horizon <= MAX_DECISIONS:
+        raise HorseshoeError(f"--horizon {horizon}: must be within [1, {MAX_DECISIONS}] decisions")
+
+
 def _dataset(
     goal: str,
     counts: tuple[int, ...],
@@ -116,8 +126,7 @@ def _dataset(
 
     if out is None:
         raise HorseshoeError("--dataset needs --out, the folder to write to")
-    if horizon is not None and not 1 <= horizon <= dataset.MAX_DECISIONS:
-        raise HorseshoeError(f"--horizon {horizon}: must be within [1, {dataset.MAX_DECISIONS}] decisions")
+    _check_horizon(horizon)
     if held_out or not 0 <= seed <= scenes.HELD_OUT - count:
         raise HorseshoeError(f"--dataset: seeds from {scenes.HELD_OUT} on are kept for evaluation")
     scenes.load_goal_set(goal)

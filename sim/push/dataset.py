@@ -19,7 +19,7 @@ from horseshoe.demonstrations import KEYS, MANIFEST, read_manifest, sound
 from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push import scenes
 from horseshoe.sim.push.config import PushConfig
-from horseshoe.sim.push.planner import PlannerConfig, follow, plan, receding, replan
+from horseshoe.sim.push.planner import Exploded, PlannerConfig, follow, plan, receding, replan
 from horseshoe.sim.push.warm_start import must_bend, paired_goal
 
 SHARD = 16  # plans tried per shard
@@ -61,13 +61,17 @@ def make_shard(job: tuple[Recipe, int, int]) -> tuple[int, bytes, dict[str, Any]
         scene = scenes.sample(goal_set, recipe.goals, seed, robots, config)
         goal = paired_goal(scene)
         led = recipe.feedback and not must_bend(scene.start, goal)
-        if led:
-            found = follow(scene, config, MAX_DECISIONS)
-        elif recipe.horizon:
-            settings = receding(robots, recipe.planner.iterations)
-            found = replan(scene, config, settings, seed, recipe.horizon, MAX_DECISIONS // recipe.horizon)
-        else:
-            found = plan(scene, config, recipe.planner, seed)
+        try:
+            if led:
+                found = follow(scene, config, MAX_DECISIONS)
+            elif recipe.horizon:
+                settings = receding(robots, recipe.planner.iterations)
+                found = replan(scene, config, settings, seed, recipe.horizon, MAX_DECISIONS // recipe.horizon)
+            else:
+                found = plan(scene, config, recipe.planner, seed)
+        except Exploded:
+            failed += 1
+            continue
         seconds += found.seconds
         if not found.success:
             failed += 1

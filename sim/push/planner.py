@@ -156,7 +156,19 @@ def plan(
     return replace(best, seconds=time.perf_counter() - began)
 
 
-def replan(scene: Scene, config: PushConfig, settings: PlannerConfig, seed: int, every: int, rounds: int = 8) -> Plan:
+class Exploded(HorseshoeError):
+    """The simulated object exploded while something was carried out."""
+
+
+def replan(
+    scene: Scene,
+    config: PushConfig,
+    settings: PlannerConfig,
+    seed: int,
+    every: int,
+    rounds: int = 8,
+    progress: Callable[[int, float], None] | None = None,
+) -> Plan:
     """Receding horizon: plan, act for some decisions, look where the object went, plan anew.
 
     Args:
@@ -166,9 +178,11 @@ def replan(scene: Scene, config: PushConfig, settings: PlannerConfig, seed: int,
         seed: of the first plans.
         every: decisions taken between plans.
         rounds: most planning rounds.
+        progress: called after every round with the rounds done and the score.
 
     Raises:
         HorseshoeError: if `every` is below 1.
+        Exploded: if the object explodes.
     """
     import warp as wp
 
@@ -189,13 +203,15 @@ def replan(scene: Scene, config: PushConfig, settings: PlannerConfig, seed: int,
         taken = np.concatenate([ahead[:every], rest])
         world.rollout(wp.array(taken[:, None].astype(np.float32), dtype=wp.vec2))
         if world.exploded[0]:
-            raise HorseshoeError(f"{scene.name}: the simulated object exploded while a plan was carried out")
+            raise Exploded(f"{scene.name}: the simulated object exploded while a plan was carried out")
         actions.append(taken)
         body.append(world.particles.numpy()[1:, 0].astype(float))
         robots.append(world.robots.numpy()[1:, 0].astype(float))
         world.carry()
         now = replace(now, start=body[-1][-1], robots=robots[-1][-1])
         history.append(float(incremental_iou(occupancy(now.start, scene.area, config), before, wanted)))
+        if progress is not None:
+            progress(len(history), history[-1])
         if history[-1] >= settings.good_enough:
             break
     seconds = time.perf_counter() - began
@@ -211,7 +227,7 @@ def follow(scene: Scene, config: PushConfig, decisions: int) -> Plan:
         decisions: how many; the actions found are those that it asked for.
 
     Raises:
-        HorseshoeError: if the object explodes.
+        Exploded: if the object explodes.
     """
     import warp as wp
 
@@ -231,7 +247,7 @@ def follow(scene: Scene, config: PushConfig, decisions: int) -> Plan:
         body.append(world.particles.numpy()[0, 0].astype(float))
         robots.append(world.robots.numpy()[0, 0].astype(float))
     if world.exploded[0]:
-        raise HorseshoeError(f"{scene.name}: the simulated object exploded under the law of feedback")
+        raise Exploded(f"{scene.name}: the simulated object exploded under the law of feedback")
     score = float(incremental_iou(occupancy(body[-1], scene.area, config), before, wanted))
     return Plan(np.array(actions), np.array(body), np.array(robots), score, [score], time.perf_counter() - began)
 

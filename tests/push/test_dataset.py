@@ -9,7 +9,7 @@ from horseshoe import demonstrations
 from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push import dataset
 from horseshoe.sim.push.cli import plan
-from horseshoe.sim.push.planner import PlannerConfig
+from horseshoe.sim.push.planner import Exploded, PlannerConfig
 
 RECIPE = dataset.Recipe("near", (4,), 0, PlannerConfig(iterations=0, candidates=2, restarts=1))
 
@@ -35,6 +35,15 @@ def test_every_scene_is_kept_or_counted_as_failed(made):
         np.testing.assert_allclose(
             np.diff(shard["robots"][first], axis=0), shard["actions"][first][:-1] * 0.02, atol=1e-5
         )
+
+
+def test_a_scene_that_explodes_is_counted_as_failed(monkeypatch):
+    def explode(*_):
+        raise Exploded("the simulated object exploded")
+
+    monkeypatch.setattr(dataset, "plan", explode)
+    _, _, entry = dataset.make_shard((RECIPE, 0, 2))
+    assert (entry["kept"], entry["failed"]) == (0, 2)
 
 
 def test_a_finished_dataset_is_not_made_again_and_a_corrupt_shard_is(made, monkeypatch):
@@ -104,6 +113,7 @@ def test_a_broken_manifest_is_refused(tmp_path):
         (["--out", "plan.txt"], "the suffix must be .png, .gif or .mp4"),
         (["--dataset", "4"], "--dataset needs --out"),
         (["--dataset", "4", "--out", "x", "--held-out"], "are kept for evaluation"),
+        (["--horizon", "200"], "--horizon 200: must be within [1, 115] decisions"),
         (["--dataset", "4", "--out", "x", "--horizon", "0"], "--horizon 0: must be within [1, 115] decisions"),
     ],
 )
@@ -111,6 +121,13 @@ def test_bad_input_on_the_command_line_is_one_clear_error(arguments, message):
     result = CliRunner().invoke(plan, arguments)
     assert isinstance(result.exception, HorseshoeError)
     assert message in str(result.exception)
+
+
+def test_planning_anew_on_the_way_has_a_whole_episode():
+    arguments = ["--goal", "near", "--seed", "3", "--robots", "4", "--iterations", "0", "--horizon", "5"]
+    result = CliRunner().invoke(plan, arguments)
+    assert result.exit_code == 0, result.output
+    assert int(result.output.split(" decisions")[0].split()[-1]) > 8 * 5  # more rounds than the planner's default
 
 
 def test_a_plan_from_the_command_line_writes_its_picture(tmp_path):

@@ -53,12 +53,22 @@ def write_policy(
     return linear.write(folder, weights, bias, written, **changes)
 
 
+_USED: set[int] = set()
+
+
+def _fresh(numbers: range) -> int:
+    """One of some ROS domains that no test of this process had: nodes of another may still be announced in it."""
+    left = sorted(set(numbers) - _USED) or list(numbers)
+    _USED.add(chosen := random.SystemRandom().choice(left))
+    return chosen
+
+
 @pytest.fixture
 def domain() -> int:
-    """A ROS domain and a pair of loopback addresses that no other run on this machine uses, nor the last test: its
-    nodes may still be announced, and a service that two announce is not ready.
+    """A ROS domain and a pair of loopback addresses that no other run on this machine uses, nor an earlier test: a
+    service that two announce is not ready.
     """
-    return random.SystemRandom().randrange(1, 100)
+    return _fresh(range(1, 101))
 
 
 @pytest.fixture(scope="session")
@@ -92,8 +102,7 @@ def start_up(domain: int, tmp_path: Path) -> Callable[..., "subprocess.Popen[str
             str(tmp_path / "log"),
         ]
         # A domain of its own: nodes that were killed a moment ago are still announced in theirs.
-        fresh = 101 + random.SystemRandom().randrange(100)
-        environment = {**os.environ, "ROS_DOMAIN_ID": str(fresh)}
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(_fresh(range(101, 201)))}
         process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
         started.append(process)
         return process

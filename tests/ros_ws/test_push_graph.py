@@ -40,7 +40,9 @@ wait_until = partial(harness.wait_until, timeout=150.0)
 CENTRE = np.array([0.7, 0.6])  # of the object in tests without a world [m]
 
 
-def write_policy(folder: Path, action: tuple[float, float] = (1.0, 0.0), **changes: Any) -> Path:
+def write_policy(
+    folder: Path, action: tuple[float, float] = (1.0, 0.0), rate: float = 1 / PERIOD, **changes: Any
+) -> Path:
     """A policy that answers every robot the same: by default, straight to the object."""
     import onnx
     from onnx import TensorProto, helper
@@ -65,8 +67,8 @@ def write_policy(folder: Path, action: tuple[float, float] = (1.0, 0.0), **chang
         env=push_table.ENV,
         blueprint="",
         robots=6,
-        action=ActionConfig((), ()),
-        observation=(),
+        action=ActionConfig((), (), decision_rate=rate),
+        observation=contract.token_fields(SIZES["robots"][0], SIZES["object"][0]),
         delay=(0.0, 0.5),
         environment={},
         training={},
@@ -320,10 +322,25 @@ def test_a_new_episode_waits_for_its_own_goal(graph: Callable[..., Graph], ahead
     wait_until(lambda: s.node.decisions == decided + 1)
 
 
+def test_a_camera_that_failed_for_a_while_is_no_new_episode(graph: Callable[..., Graph], ahead: Path) -> None:
+    s = Scene(graph(policy=ahead, robots=2, max_silence=300.0, episode_gap=0.0))
+    s.drive()
+    s.time += 2.0
+    s.odom.publish(odometry_message("robot_1", Odometry(s.time, np.array([0.3, 0.3]), 0.2, np.zeros(2), 0.0)))
+    wait_until(lambda: stands(s.twists[-1]))
+    wait_until(lambda: any("the object was last seen 2.00 s ago" in text for text in s.errors()))
+    wait_until(lambda: not stands(s.drive()))  # with the goal that it had
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"action": (np.nan, 0.0)}, "answered with NaN"), ({"robots": "six"}, "robots: expected")],
-    ids=["NaN", "a broken contract"],
+    [
+        ({"action": (np.nan, 0.0)}, "answered with NaN"),
+        ({"robots": "six"}, "robots: expected"),
+        ({"observation": []}, "observation: has 0 fields, expected 4"),
+        ({"rate": 10.0}, "action.decision_rate: is 10 Hz, here it is 20 Hz"),
+    ],
+    ids=["NaN", "a broken contract", "other tokens", "another rate"],
 )
 def test_a_policy_that_cannot_be_run_is_refused_before_anything_moves(
     graph: Callable[..., Graph], tmp_path: Path, changes: dict[str, Any], message: str
