@@ -52,10 +52,16 @@ def emulator(arms: tuple[str, ...], quiet: bool) -> None:
       horseshoe emulator --arm left
       unshare -Urn sh -c 'ip link set lo up && horseshoe emulator'    # without root
     """
+    import numpy as np
+
     from horseshoe.hardware.emulator import Controller, ControllerServer, KinematicArm
+    from horseshoe.hardware.homing import HOME
 
     with ExitStack() as stack:
-        servers = {name: ControllerServer(Controller(KinematicArm()), HOSTS[name]) for name in arms or sorted(HOSTS)}
+        # As somebody would leave them before they go home; at zero their hands would be in the table.
+        parked = np.array(HOME) + [0.4, -0.2, 0.0, 0.0, 0.0, 0.0]
+        arm_of = {name: Controller(KinematicArm(parked)) for name in arms or sorted(HOSTS)}
+        servers = {name: ControllerServer(controller, HOSTS[name]) for name, controller in arm_of.items()}
         for name, server in servers.items():
             stack.enter_context(server)
             click.echo(f"{name} arm: emulated controller at {HOSTS[name]}")
