@@ -55,7 +55,7 @@ class ArmDriver:
         self._stream = ServoStream(settings)
         self._api: Any = None
         self._gripper: GripperLink | None = None
-        self._phase, self._fault, self._released = Phase.DISCONNECTED, "", False
+        self._phase, self._fault = Phase.DISCONNECTED, ""
         self._lock = threading.Lock()
         self._last_answer, self._unanswered = 0.0, 0
         self._state = (0.0, np.zeros(6), np.zeros(6))
@@ -76,7 +76,7 @@ class ArmDriver:
     @property
     def released(self) -> bool:
         """Whether `release` is all that keeps the arm stopped: no fault and nobody else's stop came since."""
-        return self._released
+        return self._phase in (Phase.STOPPING, Phase.STOPPED) and not self._fault
 
     # --- operator's acts ----------------------------------------------------------------------------------------------
 
@@ -149,13 +149,13 @@ class ArmDriver:
             ArmError: the arm is stopped for another reason, or its controller has an error.
         """
         api = self._connected()
-        if not self._released:
+        if not self.released:
             raise ArmError(self._fault or f"{self.settings.name} arm: is {self._phase.value}, not released")
         api.set_timeout(PATIENT_TIMEOUT)
         self._refuse_error()
         self._ready(POSITION_MODE)
         with self._lock:
-            if not self._released:
+            if not self.released:
                 raise ArmError(self._fault)
             self._set_phase(Phase.IDLE)
 
@@ -226,14 +226,14 @@ class ArmDriver:
                 self._stream.begin(self._state[1], time.monotonic())  # nothing to brake
             if self._phase in (Phase.IDLE, Phase.STREAMING):
                 self._set_phase(Phase.STOPPING, reason)
-            elif self._released:  # at rest already, but from now on for this reason
+            elif self.released:  # at rest already, but from now on for this reason
                 self._set_phase(self._phase, reason)
 
     def release(self) -> None:
         """Brake and stop as `stop` does, because nothing more is to be done; `resume` goes on from there."""
         with self._lock:
             if self._phase is Phase.STREAMING:
-                self._phase, self._released = Phase.STOPPING, True
+                self._set_phase(Phase.STOPPING)
 
     def close(self) -> None:
         """Stop, and close all connections."""
@@ -250,7 +250,7 @@ class ArmDriver:
         if self._api is not None:
             disconnect_sdk(self._api)
         self._api = self._gripper = None
-        self._phase, self._released = Phase.DISCONNECTED, False
+        self._phase = Phase.DISCONNECTED
 
     # --- commands and state -------------------------------------------------------------------------------------------
 
@@ -342,7 +342,7 @@ class ArmDriver:
             when = 0.5 * (before + time.monotonic())
             self._state = (when, np.array(state[0][:6]), np.array(state[1][:6]))
             self.log.add_measured(when, self._state[1])
-        told = self._phase is Phase.IDLE or self._released  # otherwise calls that fail tell of errors
+        told = self._phase is Phase.IDLE or self.released  # otherwise calls that fail tell of errors
         self._judge(CONTROLLER_ERROR if code == OK and told and self._api.has_err_warn else code)
 
     def _judge(self, code: int) -> None:
@@ -363,7 +363,7 @@ class ArmDriver:
 
     def _give_up(self, what: str) -> None:
         """The arm stopped by itself or cannot be reached: send nothing more."""
-        if self._released or self._phase not in (Phase.STOPPED, Phase.DISCONNECTED):
+        if self.released or self._phase not in (Phase.STOPPED, Phase.DISCONNECTED):
             self._set_phase(Phase.STOPPED, what)
 
     # --- helpers ------------------------------------------------------------------------------------------------------
@@ -374,8 +374,6 @@ class ArmDriver:
             logger.error(self._fault)
         elif phase in (Phase.IDLE, Phase.STREAMING):
             self._fault = ""
-        if fault is not None or phase is Phase.IDLE:
-            self._released = False
         self._phase = phase
 
     def _connected(self) -> Any:

@@ -60,8 +60,9 @@ def emulator(arms: tuple[str, ...], quiet: bool) -> None:
     with ExitStack() as stack:
         # As somebody would leave them before they go home; at zero their hands would be in the table.
         parked = np.array(HOME) + [0.4, -0.2, 0.0, 0.0, 0.0, 0.0]
-        arm_of = {name: Controller(KinematicArm(parked)) for name in arms or sorted(HOSTS)}
-        servers = {name: ControllerServer(controller, HOSTS[name]) for name, controller in arm_of.items()}
+        servers = {
+            name: ControllerServer(Controller(KinematicArm(parked)), HOSTS[name]) for name in arms or sorted(HOSTS)
+        }
         for name, server in servers.items():
             stack.enter_context(server)
             click.echo(f"{name} arm: emulated controller at {HOSTS[name]}")

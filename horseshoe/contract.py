@@ -134,6 +134,17 @@ def check_tokens(contract: Contract, neighbours: int, particles: int, file: str 
     _check_fields(contract, token_fields(neighbours, particles), file)
 
 
+def check_rate(contract: Contract, period: float, file: str | Path = FILE) -> None:
+    """Refuse a policy that was trained with another time between two decisions [s].
+
+    Raises:
+        ConfigurationError: names both rates.
+    """
+    rate = contract.action.decision_rate
+    if abs(rate * period - 1.0) > 1e-6:
+        raise ConfigurationError(file, "action.decision_rate", f"is {rate:g} Hz, here it is {1.0 / period:g} Hz")
+
+
 def _check_fields(contract: Contract, ours: tuple[ObservationField, ...], file: str | Path) -> None:
     for i, (theirs, mine) in enumerate(zip(contract.observation, ours, strict=False)):
         if theirs != mine:

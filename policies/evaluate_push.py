@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from horseshoe import contract as contracts
-from horseshoe.errors import HorseshoeError
 from horseshoe.policies import baselines
 from horseshoe.policies.evaluate import Evaluation
 from horseshoe.policies.runtime import TokenPolicy
@@ -87,8 +86,8 @@ def evaluate(
     """
     import gymnasium as gym
 
-    contract = policy.contract
-    contracts.check_tokens(contract, policy.neighbours, policy.particles, policy.folder / contracts.FILE)
+    file, contract = policy.folder / contracts.FILE, policy.contract
+    contracts.check_tokens(contract, policy.neighbours, policy.particles, file)
     period = 1.0 / contract.action.decision_rate
     late = contract.delay if delay is None else delay
     n = min(episodes, MAX_ENVS)
@@ -104,11 +103,7 @@ def evaluate(
         delay=(round(late[0] / period), round(late[1] / period)),
         disturbance=disturbance,
     ).unwrapped
-    if abs(env.config.control_period - period) > 1e-6:
-        raise HorseshoeError(
-            f"{policy.folder / contracts.FILE}: action.decision_rate is {contract.action.decision_rate:g} Hz, "
-            f"the environment decides every {env.config.control_period:g} s"
-        )
+    contracts.check_rate(contract, env.config.control_period, file)
     controller = _own(policy) if baseline is None else baselines.make(baseline, env)
     frames: list[Any] = []
     share = np.full(n, episodes // n)  # every scene of the batch runs its own share

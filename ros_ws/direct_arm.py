@@ -27,7 +27,7 @@ class DirectArm:
     def __init__(self, settings: ArmSettings, arm: WorldArm) -> None:
         self.settings, self.log, self._arm = settings, TimingLog(), arm
         self._stream, self._phase, self._fault = ServoStream(settings), Phase.DISCONNECTED, ""
-        self._released, self._sent_time = False, 0.0
+        self._sent_time = 0.0
         self._lock = threading.Lock()
         self._wanted = arm.state.opening
         self._opening = self._wanted  # commanded, at the gripper's own speed
@@ -41,7 +41,7 @@ class DirectArm:
     @property
     def released(self) -> bool:
         """As `ArmDriver.released`."""
-        return self._released
+        return self._phase in (Phase.STOPPING, Phase.STOPPED) and not self._fault
 
     def connect(self) -> None:
         """Begin to serve; nothing moves."""
@@ -58,11 +58,11 @@ class DirectArm:
         """Make ready again after a stop."""
         if self._phase is Phase.DISCONNECTED:
             raise ArmError(f"{self.settings.name} arm: not connected. To do: connect")
-        self._phase, self._fault, self._released = Phase.IDLE, "", False
+        self._phase, self._fault = Phase.IDLE, ""
 
     def resume(self) -> None:
         """As `ArmDriver.resume`."""
-        if not self._released:
+        if not self.released:
             raise ArmError(self._fault or f"{self.settings.name} arm: is {self._phase.value}, not released")
         self.clear()
 
@@ -93,8 +93,8 @@ class DirectArm:
 
     def stop(self, reason: str) -> None:
         """Brake and stay stopped until cleared."""
-        if self._phase in (Phase.STREAMING, Phase.IDLE) or self._released:
-            self._fault, self._released = f"{self.settings.name} arm: {reason}", False
+        if self._phase in (Phase.STREAMING, Phase.IDLE) or self.released:
+            self._fault = f"{self.settings.name} arm: {reason}"
             logger.error(self._fault)
             if self._phase in (Phase.STREAMING, Phase.IDLE):
                 self._phase = Phase.STOPPING if self._phase is Phase.STREAMING else Phase.STOPPED
@@ -102,7 +102,7 @@ class DirectArm:
     def release(self) -> None:
         """As `ArmDriver.release`."""
         if self._phase is Phase.STREAMING:
-            self._phase, self._released = Phase.STOPPING, True
+            self._phase = Phase.STOPPING
 
     def close(self) -> None:
         """Stop and end the thread."""

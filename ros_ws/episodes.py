@@ -78,16 +78,14 @@ def run(
         yield log
         if not node:
             raise HorseshoeError(f"interrupted after {len(done)} episodes; they are kept in {folder / RESULTS}")
-        if first in done:
-            failed = 0
-            continue
         why = f"{node} ended with {code}"
-        if "episode 1 running" not in _text(log / "operator.log"):
+        if first not in done and "episode 1 running" not in _text(log / "operator.log"):
             failed += 1
             if code == REFUSED or failed == STARTS:
                 raise HorseshoeError(f"the graph does not run: {why}; {_last_words(log)} Logs: {log}")
-        else:
-            failed = 0
+            continue
+        failed = 0
+        if first not in done:
             note(folder, {"episode": first, "name": "fault", "reason": f"{why}; {_last_words(log)}"})
             look()
             done = read(folder)

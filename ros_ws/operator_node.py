@@ -55,7 +55,7 @@ class OperatorNode(BaseOperator):
         self._running = 0  # number of the episode in which the policy moves the arms, else 0
         self._measured_delays: dict[str, float] = {}
         self._outcome: dict[str, Any] | None = None
-        self._started, self._ended = threading.Event(), threading.Event()
+        self._ended = threading.Event()
         self._waiting = False  # for ~/start
         self._faults: tuple[str, ...] = ()  # how a state begins that ends the episode
         self._stop = self.create_publisher(String, "/stop", EVENT)
@@ -101,9 +101,11 @@ class OperatorNode(BaseOperator):
         self._stop.publish(String(data=f"the operator node: {error}"))
         if self._running:
             self._note({"episode": self._running, "name": "fault", "reason": str(error)})
+            self._running = 0
 
     def _note(self, outcome: dict[str, Any]) -> None:
-        """Add an outcome to the file of results, at once: whatever happens later, it is kept."""
+        """Keep an outcome, in the file of results at once: whatever happens later, it is there."""
+        self.outcomes.append(outcome)
         if self._results:
             with open(self._results, "a") as file:
                 file.write(json.dumps({**outcome, "delays": self._measured_delays}) + "\n")
@@ -121,20 +123,16 @@ class OperatorNode(BaseOperator):
     def _survive(self, error: HorseshoeError) -> None:
         """End an episode with real arms in a fault; the nodes wait for the operator."""
         self._fail(error)
-        if self._running:
-            self.outcomes.append({"episode": self._running, "name": "fault", "reason": str(error)})
-        self._running, self._faults, self._waiting = 0, (), False
+        self._faults, self._waiting = (), False
         for node, said in self._states.items():
             if said.startswith("refused"):
                 self._states[node] = ""  # it is heard now
         self._say(f"stopped: {error}. To do: remove the cause, call ~/clear of both arms, then start", bad=True)
 
     def _wait_for_start(self, what: str) -> None:
-        self._started.clear()
         self._waiting = True
         self._say(f"waiting for: ros2 service call /operator/start std_srvs/srv/Trigger ({what})")
-        self._until(self._started.is_set, None, "")
-        self._waiting = False
+        self._until(lambda: not self._waiting, None, "")
 
     def _episode(self, number: int) -> None:
         if self._simulated:
@@ -169,7 +167,6 @@ class OperatorNode(BaseOperator):
         }
         outcome = {"episode": self._running, "seconds": round(time.monotonic() - begin, 1), **outcome}
         self._running = 0
-        self.outcomes.append(outcome)
         self._note(outcome)
         self._change("/policy", DEACTIVATE)
         for arm in ARMS:
@@ -216,7 +213,7 @@ class OperatorNode(BaseOperator):
     def _on_start(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._waiting
         response.message = "" if self._waiting else "nothing waits for a start"
-        self._started.set()
+        self._waiting = False
         return response
 
     def _on_end(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

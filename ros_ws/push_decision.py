@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from horseshoe import contract as contracts
 from horseshoe import tokens as seeing
-from horseshoe.errors import ConfigurationError, HorseshoeError
+from horseshoe.errors import HorseshoeError
 from horseshoe.policies.runtime import TokenPolicy
 from horseshoe.sim.push.config import PushConfig
 from horseshoe.sim.push.drive import DriveConfig, to_twist
@@ -73,11 +73,9 @@ class PushDecider:
         if not 0.0 <= delay[0] <= delay[1] <= longest + 1e-9:
             raise HorseshoeError(f"delay: {tuple(delay)} s is not within [0, {longest:g}] s, least first")
         self.policy = TokenPolicy(policy)
-        file, contract = self.policy.folder / contracts.FILE, contracts.load(self.policy.folder)
+        file, contract = self.policy.folder / contracts.FILE, self.policy.contract
         contracts.check_tokens(contract, self.policy.neighbours, self.policy.particles, file)
-        if abs(contract.action.decision_rate * self.period - 1.0) > 1e-6:
-            rate = contract.action.decision_rate
-            raise ConfigurationError(file, "action.decision_rate", f"is {rate:g} Hz, here it is {1 / self.period:g} Hz")
+        contracts.check_rate(contract, self.period, file)
         self.robot, self.robots = robot, robots
         self._range = tuple(round(d / self.period) for d in delay)
         self._rng = np.random.default_rng([seed, robot])

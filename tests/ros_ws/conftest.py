@@ -83,6 +83,14 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_policy(tmp_path_factory.mktemp("policy"), rest=0.5)
 
 
+@pytest.fixture(scope="session")
+def ahead(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy for pushing that drives to the object."""
+    from tests.ros_ws import constant_policy
+
+    return constant_policy.write_policy(tmp_path_factory.mktemp("ahead"))
+
+
 @pytest.fixture
 def start_up(domain: int, tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
     """Start `horseshoe up bimanual_assembly` with more arguments; ended after the test if it still runs."""

@@ -305,18 +305,6 @@ def test_a_silent_guard_stops_the_arms(graph: Callable[..., Graph], make_policy:
 REACHING = np.array([0.0, 0.0, -1.4, 0.0, 1.4, 0.0])  # either hand half-way to the other arm: both meet
 
 
-def _see(arms: dict[str, tuple[np.ndarray, float, np.ndarray]]) -> Callable[[Any], None]:
-    """What the guard hears: measured joints [rad], their age [s] and sent joints [rad] of each arm."""
-
-    def publish(probe: Any) -> None:
-        for arm, (joints, age, sent) in arms.items():
-            for topic, values, when in (("joint_states", joints, age), ("sent_joint_states", sent, 0.0)):
-                message = joint_state(arm, time.time() - when, values, np.zeros(6), 0.08)
-                probe.publishers_by_name[f"/{arm}/{topic}"].publish(message)
-
-    return publish
-
-
 @pytest.mark.parametrize(
     ("left", "right", "message"),
     [
@@ -332,18 +320,26 @@ def test_the_guard_node_stops_what_it_must_not_see(domain: int, left: Any, right
     try:
         guard, said = nodes.add(GuardNode()), []
         nodes.probe.create_subscription(String, "/stop", lambda m: said.append(m.data), 10)
-        kinds = {f"/{arm}/{topic}": JointState for arm in ARMS for topic in ("joint_states", "sent_joint_states")}
-        nodes.probe.publishers_by_name = {
-            topic: nodes.probe.create_publisher(kind, topic, EVENT) for topic, kind in kinds.items()
+        topics = {
+            (arm, name): nodes.probe.create_publisher(JointState, f"/{arm}/{name}", EVENT)
+            for arm in ARMS
+            for name in ("joint_states", "sent_joint_states")
         }
         states = [nodes.probe.create_publisher(String, f"/{arm}/state", LATCHED) for arm in ARMS]
-        fine, bad = _see(dict.fromkeys(ARMS, (HOME, 0.0, HOME))), _see({"left": left, "right": right})
-        wait_until(lambda: fine(nodes.probe) or set(guard._measured) | set(guard._sent) == set(ARMS) or guard._listen())
+
+        def see(*arms: tuple[np.ndarray, float, np.ndarray]) -> None:
+            """Publish measured joints [rad], their age [s] and sent joints [rad] of both arms."""
+            for arm, (joints, age, sent) in zip(ARMS, arms, strict=True):
+                for name, values, old in (("joint_states", joints, age), ("sent_joint_states", sent, 0.0)):
+                    topics[arm, name].publish(joint_state(arm, time.time() - old, values, np.zeros(6), 0.08))
+
+        fine = HOME, 0.0, HOME
+        wait_until(lambda: see(fine, fine) or guard._listen() or set(guard._measured) & set(guard._sent) == set(ARMS))
         for state in states:
             state.publish(String(data="streaming"))
         wait_until(lambda: set(guard._state) == set(ARMS))
         assert said == [] and guard.fault == ""
-        wait_until(lambda: bad(nodes.probe) or said)
+        wait_until(lambda: see(left, right) or said)
         assert message in said[0]
     finally:
         nodes.close()

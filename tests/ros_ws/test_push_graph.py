@@ -22,67 +22,19 @@ from geometry_msgs.msg import Twist  # noqa: E402
 from nav_msgs.msg import Odometry as OdometryMessage  # noqa: E402
 from sensor_msgs.msg import PointCloud2  # noqa: E402
 
-from horseshoe import configuration, contract  # noqa: E402
-from horseshoe.action_config import ActionConfig  # noqa: E402
 from horseshoe.errors import HorseshoeError  # noqa: E402
 from horseshoe.ros_ws import push_demo, push_table  # noqa: E402
 from horseshoe.ros_ws.base_node import LATCHED  # noqa: E402
 from horseshoe.ros_ws.push_base_node import cloud_message, odometry_message, odometry_of, points_of  # noqa: E402
-from horseshoe.ros_ws.push_decision import Odometry, PushDecider  # noqa: E402
+from horseshoe.ros_ws.push_decision import Odometry  # noqa: E402
 from horseshoe.ros_ws.push_operator_node import PushOperatorNode  # noqa: E402
 from horseshoe.ros_ws.push_policy_node import PushPolicyNode  # noqa: E402
 from horseshoe.ros_ws.push_world_node import PushWorldNode  # noqa: E402
 from tests.ros_ws import harness  # noqa: E402
+from tests.ros_ws.constant_policy import PERIOD, write_policy  # noqa: E402
 
-PERIOD = 0.05  # [s]
-SIZES = {"self": [5], "robots": [3, 6], "object": [32, 4], "goal": [32, 2]}
 wait_until = partial(harness.wait_until, timeout=150.0)
 CENTRE = np.array([0.7, 0.6])  # of the object in tests without a world [m]
-
-
-def write_policy(
-    folder: Path, action: tuple[float, float] = (1.0, 0.0), rate: float = 1 / PERIOD, **changes: Any
-) -> Path:
-    """A policy that answers every robot the same: by default, straight to the object."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["robots", *s]) for n, s in SIZES.items()]
-    weights = [
-        onnx.numpy_helper.from_array(np.zeros((5, 2), np.float32), "weights"),
-        onnx.numpy_helper.from_array(np.array(action, np.float32), "bias"),
-    ]
-    graph = helper.make_graph(
-        [helper.make_node("Gemm", ["self", "weights", "bias"], ["action"])],
-        "constant",
-        inputs,
-        [helper.make_tensor_value_info("action", TensorProto.FLOAT, ["robots", 2])],
-        weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    folder.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, str(folder / contract.WEIGHTS))
-    written = contract.Contract(
-        version=contract.VERSION,
-        env=push_table.ENV,
-        blueprint="",
-        robots=6,
-        action=ActionConfig((), (), decision_rate=rate),
-        observation=contract.token_fields(SIZES["robots"][0], SIZES["object"][0]),
-        delay=(0.0, 0.5),
-        environment={},
-        training={},
-        revision="test",
-        weights_sha256=contract.sha256(folder / contract.WEIGHTS),
-    )
-    configuration.save_yaml({**configuration.dump(written), **changes}, folder / contract.FILE)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def ahead(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A policy that drives to the object."""
-    return write_policy(tmp_path_factory.mktemp("ahead"))
 
 
 class Graph(harness.Nodes):
@@ -113,49 +65,6 @@ def graph(domain: int) -> Iterator[Callable[..., Graph]]:
 
 
 # --- without ROS ------------------------------------------------------------------------------------------------------
-
-
-def test_a_robot_alone_sees_the_tokens_that_the_environment_shows(ahead: Path) -> None:
-    import gymnasium
-
-    import horseshoe.sim  # noqa: F401  registers the environment
-
-    env: Any = gymnasium.make_vec("horseshoe/CoopPush-v0", num_envs=1, robots=4).unwrapped
-    observation, _ = env.reset(seed=3)
-    deciders = [PushDecider(str(ahead), k, 4) for k in range(4)]
-    for k, decider in enumerate(deciders):
-        decider._delay = PERIOD * env._radio.ages[0, k]
-    rng = np.random.default_rng(0)
-    for t in range(15):
-        sent = np.zeros((4, 2)) if t == 0 else env._world.sent.numpy()[0, 0].astype(float)
-        said = [Odometry(100.0 + t * PERIOD, p, 0.0, v, 0.0) for p, v in zip(env.robot_positions[0], sent, strict=True)]
-        for k, decider in enumerate(deciders):
-            for other in range(4):
-                if other != k:
-                    decider.hear(other, said[other])
-            seen = decider._tokens(said[k], env.particles[0], env._goal[0])
-            for name, value in seen.items():
-                np.testing.assert_allclose(value[0], observation[name][0, k], atol=1e-4, err_msg=f"{name}, {t}")
-        observation, *_ = env.step(rng.uniform(-1.0, 1.0, (1, 4, 2)))
-
-
-def test_a_robot_knows_the_others_as_late_as_the_radio_is_and_how_late_that_is(ahead: Path) -> None:
-    decider = PushDecider(str(ahead), 0, 3, (0.2, 0.2))
-    body = CENTRE + np.zeros((40, 2))
-
-    def at(t: int, x: float) -> Odometry:
-        return Odometry(t * PERIOD, np.array([x, 0.3]), 0.0, np.zeros(2), 0.0)
-
-    for t in range(10):
-        decider.hear(1, at(t, 0.3 + 0.01 * t))
-        seen = decider._tokens(at(t, 0.2), body, body)
-    assert decider.ages == {1: pytest.approx(0.2)}  # robot 3 was never heard
-    np.testing.assert_allclose(seen["robots"][0, :, 5], [1, 0, 0])
-    assert seen["robots"][0, 0, 4] == pytest.approx(0.4)
-    assert np.linalg.norm(seen["robots"][0, 0, :2]) == pytest.approx((0.35 - 0.2) / 0.25, abs=1e-6)
-    seen = decider._tokens(at(100, 0.2), body, body)
-    assert decider.ages[1] == pytest.approx(91 * PERIOD)  # the radio fell silent
-    assert seen["robots"][0, 0, 4] == 1.0
 
 
 def test_messages_carry_poses_velocities_and_points_there_and_back() -> None:
