@@ -111,6 +111,18 @@ def dump(config: Any) -> Any:
     return config.tolist() if hasattr(config, "tolist") else config  # numpy scalars and arrays
 
 
+def check_ranges(config: Any) -> None:
+    """Refuse a dataclass in which a pair of numbers is no range, least first; for its `__post_init__`.
+
+    Raises:
+        ValueError: names the field.
+    """
+    for f in dataclasses.fields(config):
+        ends = getattr(config, f.name)
+        if isinstance(ends, tuple) and ends[0] > ends[1]:
+            raise ValueError(f"{f.name}: {list(ends)} is no range, least first")
+
+
 def save_yaml(config: Any, path: str | Path) -> None:
     """Write a dataclass or mapping as YAML; the file appears whole or not at all."""
     write_atomically(path, yaml.safe_dump(dump(config), sort_keys=False, width=120, allow_unicode=True))

@@ -16,6 +16,7 @@ from horseshoe.observation import FieldSet
 VERSION = 1
 FILE = "contract.yaml"
 WEIGHTS = "policy.onnx"
+RANK_SEED = 1_000_000  # between the seeds of two processes: clear of the small ones that people and evaluation take
 
 
 @dataclass(frozen=True)
@@ -153,13 +154,18 @@ def _check_fields(contract: Contract, ours: tuple[ObservationField, ...], file: 
         raise ConfigurationError(file, "observation", f"has {len(contract.observation)} fields, expected {len(ours)}")
 
 
-def check_action(contract: Contract, action: ActionConfig, file: str | Path = FILE) -> None:
-    """Refuse to run a policy with another action path than it was trained with.
+def check_task(contract: Contract, blueprint: str, robots: int, file: str | Path = FILE) -> None:
+    """Refuse a policy for another structure or number of arms.
 
     Raises:
-        ConfigurationError: names the first setting that differs.
+        ConfigurationError: names what differs.
     """
-    mine, theirs = configuration.dump(action), configuration.dump(contract.action)
-    for name, value in theirs.items():
-        if mine[name] != value:
-            raise ConfigurationError(file, f"action.{name}", f"is {value}, the action path runs with {mine[name]}")
+    for name, theirs, ours in (("blueprint", contract.blueprint, blueprint), ("robots", contract.robots, robots)):
+        if theirs != ours:
+            raise ConfigurationError(file, name, f"is {theirs}, here it is {ours}")
+
+
+def training_seeds(contract: Contract) -> list[int]:
+    """Seeds that the processes of the training took."""
+    training = contract.training
+    return [training["seed"] + RANK_SEED * rank for rank in range(training.get("processes", 1))]

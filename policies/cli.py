@@ -61,6 +61,8 @@ def train(
     kind: Any = push_ppo.PushPPOConfig if pushing else ppo.TrainConfig
     try:
         config = configuration.load(kind, settings)
+        if not pushing:
+            ppo.check(config)
     except HorseshoeError as error:
         raise HorseshoeError(f"{file}: {error}") from error
     folder = run or Path("runs") / f"{file.stem}-{config.architecture}-{config.seed}"
@@ -166,6 +168,17 @@ def _delay(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return ends[0], ends[-1]
 
 
+def _suffix(*suffixes: str) -> Any:
+    """A callback that refuses a file of another kind before anything has run."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+        if value is not None and value.suffix not in suffixes:
+            raise click.BadParameter(f"'{value}': give a file that ends with {' or '.join(suffixes)}")
+        return value
+
+    return check
+
+
 def _disturbance(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, float]:
     found: dict[str, float] = {}
     for text in value:
@@ -190,9 +203,16 @@ def _disturbance(ctx: click.Context, param: click.Parameter, value: tuple[str, .
     "--noise", type=float, default=1.0, show_default=True, help="Scale of the contract's sensor and action noise."
 )
 @click.option("--delay", callback=_delay, help="Transport delay [s], one value or LOW:HIGH; the contract's without it.")
-@click.option("--record", type=click.Path(path_type=Path), help="Video (mp4 or gif) of the first episodes.")
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    callback=_suffix(".mp4", ".gif"),
+    help="Video (mp4 or gif) of the first episodes.",
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the summary as JSON.")
-@click.option("--picture", type=click.Path(path_type=Path), help="Write the summary as a PNG.")
+@click.option(
+    "--picture", type=click.Path(path_type=Path), callback=_suffix(".png"), help="Write the summary as a PNG."
+)
 @click.option("--save", is_flag=True, help="Write the result into the policy's contract and card.")
 @click.option("--robots", type=int, help="Pushing: how many; 6 without it.")
 @click.option("--goals", help="Pushing: goal set, its name or a YAML file; wide without it.")

@@ -160,8 +160,8 @@ def evaluate(
     """
     import gymnasium as gym
 
-    if seed == policy.contract.training.get("seed"):
-        raise HorseshoeError(f"--seed: {seed} is the seed of the training; take another")
+    if seed in contracts.training_seeds(policy.contract):
+        raise HorseshoeError(f"--seed: {seed} is a seed of the training; take another")
     n = min(episodes, MAX_ENVS)
     env = gym.make_vec(
         f"horseshoe.sim:{policy.contract.env}",
@@ -171,10 +171,11 @@ def evaluate(
         seed=seed,
         engine=engine,
         n_threads=threads,
+        pool=MAX_ENVS,
     )
     cell: Any = env.unwrapped
     contracts.check_observation(policy.contract, cell.observer.fields, policy.folder / contracts.FILE)
-    contracts.check_action(policy.contract, cell.config.action, policy.folder / contracts.FILE)
+    contracts.check_task(policy.contract, cell.blueprint.name, cell.n_arms, policy.folder / contracts.FILE)
     recorder = cell.record(video_episodes) if video else None
     # Every environment runs its own share: stopping when enough have finished would favour short episodes.
     share = np.full(n, episodes // n)

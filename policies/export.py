@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,19 +49,17 @@ def _revision() -> str:
 
 def _write_onnx(actor: nn.Module, sizes: Sequence[Sequence[int]], names: list[str], folder: Path) -> Path:
     """Write a network whose inputs have these names and sizes, and any number of agents each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights, temporary = folder / contracts.WEIGHTS, folder / "policy.onnx.tmp"
+    weights = folder / contracts.WEIGHTS
     torch.onnx.export(
         actor,
         tuple(torch.zeros(2, *size) for size in sizes),
-        str(temporary),
+        str(weights),
         input_names=names,
         output_names=["action"],
         dynamic_axes={name: {0: "agents"} for name in [*names, "action"]},
         opset_version=17,
         dynamo=False,
     )
-    temporary.replace(weights)
     return weights
 
 
@@ -77,8 +76,19 @@ def export(run: Path, folder: Path) -> float:
         Largest difference between torch and ONNX on observations recorded in the environment.
 
     Raises:
-        HorseshoeError: no checkpoint there, or the two disagree by more than 1e-5.
+        HorseshoeError: no checkpoint there, or the two disagree by more than 1e-5; the folder is as it was then.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
+        made = Path(name)
+        difference = _export(run, made)
+        folder.mkdir(exist_ok=True)
+        for file in made.iterdir():
+            file.replace(folder / file.name)
+    return difference
+
+
+def _export(run: Path, folder: Path) -> float:
     if (run / distill.FILE).exists():
         taught, pusher, state = distill.load(run)
         return _export_pushing(taught, pusher, state, Path(taught.dataset).name, folder)
@@ -103,7 +113,7 @@ def export(run: Path, folder: Path) -> float:
         action=env.config.action,
         observation=contracts.observation_fields(env.observer.fields),
         delay=env.config.noise.delay,
-        environment={k: v for k, v in configuration.dump(env.config).items() if k not in ("action", "cell")},
+        environment={k: v for k, v in configuration.dump(env.config).items() if k != "action" and v is not None},
         training=configuration.dump(config),
         revision=_revision(),
         weights_sha256=contracts.sha256(weights),

@@ -18,6 +18,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from horseshoe import configuration
+from horseshoe import contract as contracts
+from horseshoe.errors import ConfigurationError, HorseshoeError
 from horseshoe.policies import checkpoint, parallel
 from horseshoe.policies.checkpoint import CHECKPOINT, read_state
 from horseshoe.policies.networks import ActorCritic
@@ -25,8 +27,6 @@ from horseshoe.policies.vec_env import AgentVecEnv
 
 if TYPE_CHECKING:
     from horseshoe.policies.push_ppo import PushPPOConfig
-
-RANK_SEED = 1_000_000  # between the seeds of two processes: clear of the small ones that people and evaluation take
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,10 @@ class _Progress(BaseCallback):
         self.curve.append(point)
         for key, value in point.items():
             self.logger.record(f"rollout/{key}", value)
-        ends = np.concatenate([f["outcome"] for f in finished])[whole]
+        ends = np.concatenate([f["outcome"] for f in finished])
+        diverged = (ends == self._env.env.outcomes.index("diverged")).sum()
+        self.logger.record("rollout/diverged", int(diverged))  # of assisted starts too
+        ends = ends[whole]
         for index, name in enumerate(self._env.env.outcomes):
             self.logger.record(f"outcome/{name}", float((ends == index).mean()) if whole.any() else 0.0)
         self.bar.update(self.decisions - self.bar.n)
@@ -265,19 +268,44 @@ def learner(policy: type[ActorCriticPolicy], agents: VecEnv, config: "TrainConfi
     )
 
 
+def _make_env(config: TrainConfig, n_envs: int, n_threads: int, **more: Any) -> gym.vector.VectorEnv[Any, Any, Any]:
+    """The environment of a configuration.
+
+    Raises:
+        HorseshoeError: there is no such environment, or its settings are wrong.
+    """
+    kwargs: dict[str, Any] = {"config": config.env_config} if config.env_config else {}
+    kwargs |= {"engine": config.engine} if config.engine else {}
+    try:
+        return gym.make_vec(
+            f"horseshoe.sim:{config.env}",
+            num_envs=n_envs,
+            vectorization_mode="vector_entry_point",
+            seed=config.seed,
+            n_threads=n_threads,
+            **kwargs,
+            **more,
+        )
+    except gym.error.UnregisteredEnv as error:
+        known = ", ".join(sorted(name for name in gym.registry if name.startswith("horseshoe/")))
+        raise HorseshoeError(f"env: '{config.env}' is unknown; choose from {known}") from error
+    except ConfigurationError as error:
+        raise HorseshoeError(f"env_config: {error}") from error
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse a configuration whose environment cannot be made; nothing is written.
+
+    Raises:
+        HorseshoeError: names what is wrong with it.
+    """
+    _make_env(config, 1, 1, pool=1).close()
+
+
 def build(config: TrainConfig, n_threads: int = 2) -> PPO:
     """Environment and learner of a configuration, untrained."""
     torch.set_num_threads(n_threads)
-    kwargs: dict[str, Any] = {"config": config.env_config} if config.env_config else {}
-    kwargs |= {"engine": config.engine} if config.engine else {}
-    env = gym.make_vec(
-        f"horseshoe.sim:{config.env}",
-        num_envs=config.n_envs,
-        vectorization_mode="vector_entry_point",
-        seed=config.seed,
-        n_threads=n_threads,
-        **kwargs,
-    )
+    env = _make_env(config, config.n_envs, n_threads)
     agents = AgentVecEnv(env, config.gamma)
     tokens = list(agents.env.observer.fields.tokens().values())
     model = learner(
@@ -330,7 +358,7 @@ def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_thre
 def _learn(group: parallel.Group, config: TrainConfig, folder: Path, initial: Path | None, n_threads: int) -> PPO:
     """What every process of a training does: its share of it."""
     file, started = folder / CHECKPOINT, {}
-    model = build(dataclasses.replace(config, seed=config.seed + RANK_SEED * group.rank), n_threads)
+    model = build(dataclasses.replace(config, seed=config.seed + contracts.RANK_SEED * group.rank), n_threads)
     group.copy(list(model.policy.state_dict().values()))
     if file.exists():
         started = _restore(model, file, group)

@@ -48,7 +48,7 @@ def save_film(run: Run, path: Path, cell: Path | None = None) -> None:
             opening = np.nan_to_num(arms[None, :, 6], nan=OPEN)
             mask, model = np.ones(1, dtype=bool), np.zeros(1, dtype=np.intp)
             world.reset(mask, model, arms[None, :, :6], opening, poses[..., :3], poses[..., 3:])
-            writer.append_data(draw(world.trace[-1][0], 0))
+            writer.append_data(draw(world.trace.states[-1][0], 0))
     temporary.replace(path)
 
 

@@ -62,6 +62,11 @@ class AssemblyConfig:
     starts: StartConfig = field(default_factory=StartConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
 
+    def __post_init__(self) -> None:
+        if self.noise.delay[1] > self.action.max_delay:
+            room = f"[0, {self.action.max_delay:g}] (action.max_delay)"
+            raise ValueError(f"noise.delay: {list(self.noise.delay)} s is outside {room}")
+
 
 TRAINING_PHYSICS = PhysicsRange(
     mass=(0.6, 1.8),
@@ -89,7 +94,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         num_envs: number of cells.
         config: what the environment is.
         n_threads: of action path and physics; what happens does not depend on them.
-        pool: number of differently randomised models.
+        pool: number of differently randomised models; those of so many still fit into the cache of a processor.
         start_batch: how many starts are drawn at a time.
         engine: "mujoco"; "quasistatic", fast, for the first part of training; or "pybullet" for the twin, whose physics
             are its own whatever `config.physics` says.
@@ -102,7 +107,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         num_envs: int = 1,
         config: AssemblyConfig | None = None,
         n_threads: int = 2,
-        pool: int = 256,
+        pool: int = 128,
         start_batch: int = 1024,
         seed: int = 0,
         render_mode: str | None = None,
@@ -301,9 +306,6 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         self.task.reset(mask)
         self.steps[mask] = 0
         self.whole[mask] = starts.whole
-        # The roles are decided on what is seen at the start, as on the robot.
-        scene = true_scene(self.world.state().take(mask), self.path.target[mask])
-        self.assignment.pair[mask] = self.observer.assign(scene).pair
         self._try_again(mask)
 
     def _take(self, k: int) -> Starts:
@@ -329,7 +331,12 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
     def _observe(self, rows: Mask | slice = slice(None)) -> Array:
         """What the arms of the environments in rows see now. Looking changes what is known: once a decision."""
         scene = self.perception.perceive(self.path.target, rows)
-        self.assignment.pair[rows] = self.observer.reconsider(scene, Assignment(self.assignment.pair[rows])).pair
+        pair = self.assignment.pair[rows]
+        # The roles are decided on what is seen at the start, as on the robot.
+        new = (self.steps[rows] == 0) & ~self.again[rows]
+        if new.any():
+            pair = np.where(new[:, None], self.observer.assign(scene).pair, pair)
+        self.assignment.pair[rows] = self.observer.reconsider(scene, Assignment(pair)).pair
         return self.observer.observe(scene, Assignment(self.assignment.pair[rows])).astype(np.float32)
 
     def record(self, count: int) -> Recorder:
@@ -342,7 +349,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         if self.render_mode != "rgb_array":
             return None
         draw = renderer(self.world)
-        return tuple(draw(state, i) for i, state in enumerate(self.world.trace[-1]))
+        return tuple(draw(state, i) for i, state in enumerate(self.world.trace.states[-1]))
 
 
 def make_vector(num_envs: int = 1, blueprint: str = "u_shape", **kwargs: Any) -> AssemblyVectorEnv:

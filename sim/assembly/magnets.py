@@ -2,8 +2,8 @@
 
 A magnet is a point dipole sunk below the face of its block. Forces and torques between dipoles follow Yung, Landecker
 and Villani, "An analytic solution for the force between two magnetic dipoles", Magnetic and Electrical Separation 9
-(1998); the sink depth, half the height of the disc, keeps the force at contact finite. Defaults are an N42 disc of
-11 mm by 12 mm stacked behind 0 mm of wall: 10 N at contact, 0.6 N at 12 mm, 0.03 N at 40 mm.
+(1998); the sink depth, half the height of the magnet, keeps the force at contact finite. Defaults: a moment of
+0.59 A m^2, that of an N42 rod (1.3 T) of 8 mm by 12 mm; 10 N at contact, 0.6 N at 12 mm, 0.03 N at 40 mm.
 
 At contact a pair latches (each engine holds it with a rigid constraint) until the load on it exceeds `BREAK_FORCE` or
 `BREAK_TORQUE`.

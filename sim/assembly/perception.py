@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from horseshoe import configuration
 from horseshoe.sim.assembly.magnets import matrices
 from horseshoe.sim.assembly.scene import Scene
-from horseshoe.sim.assembly.world import CHUNK, TICK, BatchWorld, WorldState
+from horseshoe.sim.assembly.world import TICK, BatchWorld, WorldState
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -37,10 +38,13 @@ class NoiseConfig:
     rotation_bias: float = field(default=0.012, metadata={"range": (0.0, 0.5)})
     dropout: float = field(default=0.05, metadata={"range": (0.0, 0.9)})
     joint: float = field(default=0.0005, metadata={"range": (0.0, 0.1)})
-    block_latency: tuple[float, float] = (0.0, 0.16)
-    joint_latency: tuple[float, float] = (0.0, 0.04)
+    block_latency: tuple[float, float] = field(default=(0.0, 0.16), metadata={"range": (0.0, 2.0)})
+    joint_latency: tuple[float, float] = field(default=(0.0, 0.04), metadata={"range": (0.0, 2.0)})
     action: float = field(default=0.03, metadata={"range": (0.0, 1.0)})
-    delay: tuple[float, float] = (0.0, 0.2)
+    delay: tuple[float, float] = field(default=(0.0, 0.2), metadata={"range": (0.0, 2.0)})
+
+    def __post_init__(self) -> None:
+        configuration.check_ranges(self)
 
     @classmethod
     def none(cls) -> "NoiseConfig":
@@ -60,10 +64,11 @@ class Perception:
 
     def __init__(self, config: NoiseConfig, world: BatchWorld, rng: np.random.Generator) -> None:
         self.config, self._world, self._rng = config, world, rng
+        world.memory = round(max(config.block_latency[1], config.joint_latency[1]) / TICK)
         self.scale = 1.0  # of all noise and delay (curriculum)
         n, b = world.n_envs, world.n_blocks
         self._shift, self._turn = np.zeros((n, b, 3)), np.zeros((n, b, 3))
-        self._lag = np.zeros((n, 2), dtype=np.intp)  # blocks, joints [chunks]
+        self._lag = np.zeros((n, 2), dtype=np.intp)  # blocks, joints [ticks]
         self._last_position, self._last_rotation = np.zeros((n, b, 3)), np.zeros((n, b, 3, 3))
         self._fresh: Mask = np.ones(n, dtype=bool)
 
@@ -73,7 +78,7 @@ class Perception:
         self._shift[mask] = self._rng.normal(0, 1, (k, b, 3)) * cfg.position_bias * scale
         self._turn[mask] = self._rng.normal(0, 1, (k, b, 3)) * cfg.rotation_bias * scale
         for column, latency in enumerate((cfg.block_latency, cfg.joint_latency)):
-            self._lag[mask, column] = np.round(self._rng.uniform(*latency, k) * scale / (CHUNK * TICK)).astype(np.intp)
+            self._lag[mask, column] = np.round(self._rng.uniform(*latency, k) * scale / TICK).astype(np.intp)
         self._fresh[mask] = True
 
     def perceive(self, target: Array, rows: Mask | slice = slice(None)) -> Scene:

@@ -18,7 +18,7 @@ from horseshoe.sim.assembly.blueprint import Blueprint
 from horseshoe.sim.assembly.cell import Cell
 from horseshoe.sim.assembly.quasistatic_cells import Cells
 from horseshoe.sim.assembly.quasistatic_kernels import advance_chunk
-from horseshoe.sim.assembly.world import CHUNK, TICK, PhysicsRange, WorldState, next_trace, size_lag_strength
+from horseshoe.sim.assembly.world import CHUNK, TICK, PhysicsRange, Trace, WorldState, size_lag_strength
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -73,7 +73,7 @@ class QuasiStaticWorld:
         self._cells.servo, self._cells.tick, self._cells.table = SERVO, TICK, cell.table.height
         self._cells.half = wp.zeros((n, b), dtype=wp.vec3, device="cpu")
         self._cells.tool = wp.zeros((n, r), dtype=wp.transform, device="cpu")
-        self.trace = self._pack()[None]
+        self.memory, self.trace = 0, Trace(self._pack())
 
     def reset(
         self, mask: Mask, model_index: NDArray[np.intp], q: Array, opening: Array, position: Array, quaternion: Array
@@ -86,13 +86,13 @@ class QuasiStaticWorld:
         self._block[mask] = np.concatenate([position, quaternion[..., 1:], quaternion[..., :1]], axis=-1)
         self._speed[mask] = self._contact[mask] = 0.0
         self.magnets.reset(mask)
-        self.trace[:, mask] = self._pack()[mask]
+        self.trace.states[:, mask] = self._pack()[mask]
 
     def advance(self, targets: Array) -> None:
         """As `BatchWorld.advance`."""
         targets = np.ascontiguousarray(targets, dtype=np.float32)
         self._contact[:] = 0.0
-        self.trace = next_trace(self.trace, targets.shape[1])
+        self.trace.begin(targets.shape[1], self.memory)
         for start in range(0, targets.shape[1], CHUNK):
             part = np.ascontiguousarray(targets[:, start : start + CHUNK])
             duration = part.shape[1] * TICK
@@ -113,14 +113,11 @@ class QuasiStaticWorld:
             wp.launch(advance_chunk, dim=self.n_envs, inputs=[w], device="cpu")
             speed = [(self._q - joints) / duration, _velocity(blocks, self._block, duration)]
             self._speed = np.concatenate([s.reshape(self.n_envs, -1) for s in speed], axis=1)
-            self.trace[1 + start // CHUNK] = self._pack()
+            self.trace.keep(start + part.shape[1], self._pack())
 
     def state(self, lag: NDArray[np.intp] | None = None) -> WorldState:
         """As `BatchWorld.state`."""
-        if lag is None:
-            return self.read(self.trace[-1].copy())
-        moment = np.maximum(len(self.trace) - 1 - lag, 0)
-        return self.read(self.trace[moment, np.arange(self.n_envs)])
+        return self.read(self.trace.states[-1].copy() if lag is None else self.trace.ago(lag))
 
     def read(self, s: Array) -> WorldState:
         """State vectors (n, size) in words; contact forces are those of now."""
@@ -151,7 +148,7 @@ class QuasiStaticWorld:
         return {
             **own,
             **{k: v.astype(np.float64) for k, v in latches.items()},
-            "trace": self.trace.swapaxes(0, 1).copy(),
+            "trace": self.trace.states.swapaxes(0, 1).copy(),
         }
 
     def restore(self, snapshot: dict[str, Array]) -> None:
@@ -164,7 +161,7 @@ class QuasiStaticWorld:
         self.magnets.latched = snapshot["latched"].astype(bool)
         self.magnets.since = snapshot["since"].copy()
         self.magnets.parted = snapshot["parted"].astype(bool)
-        self.trace = snapshot["trace"].swapaxes(0, 1).copy()
+        self.trace.states = snapshot["trace"].swapaxes(0, 1).copy()
 
     def _assign(self) -> None:
         self.magnets.size, self.magnets.strength = self._sizes[self.model_index], self._strengths[self.model_index]

@@ -39,7 +39,7 @@ class Recorder:
     def capture(self) -> None:
         """Keep what happened during the last decision."""
         for k in np.flatnonzero(self._open):
-            self._frames[k] += [s[self.indices[k]].copy() for s in self._world.trace[1:]]
+            self._frames[k] += [s[self.indices[k]].copy() for s in self._world.trace.last]
 
     def finish(self, index: int, caption: str) -> None:
         """The episode of an environment is over; later ones are not kept."""

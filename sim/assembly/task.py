@@ -29,10 +29,10 @@ STAND_OFF = 0.08  # how far in front of its socket a block belongs that is turne
 CARRY = 0.06  # how far above its place a block belongs that is not in front of its socket: over all other blocks [m]
 CLEAR = 0.04  # how far in front of its socket a block comes down [m]
 OUTCOMES = (
-    "running", "success", "diverged", "flew_off", "out_of_reach", "toppled", "collision", "no_grasp", "dropped",
-    "misaligned", "time_out",
+    "running", "success", "diverged", "flew_off", "pushed_off", "out_of_reach", "toppled", "collision", "no_grasp",
+    "dropped", "misaligned", "time_out",
 )  # fmt: skip
-LOST = ("diverged", "flew_off", "collision")
+LOST = ("diverged", "flew_off", "pushed_off", "collision")
 HOPELESS = ("out_of_reach", "toppled")
 
 
@@ -99,7 +99,7 @@ class Task:
         self, config: TaskConfig, observer: SceneObserver, latches: magnets.Magnets, decision_rate: float
     ) -> None:
         self.config, self._observer, self._latches = config, observer, latches
-        self._rest_steps = int(np.ceil(REST_TIME * decision_rate - 1e-9))
+        self._rest_steps = int(np.ceil(REST_TIME * decision_rate - 1e-9)) + 1  # looks that span that time
         self.contact_scale = 1.0  # of max_contact (curriculum)
         # Indices of the failures that end an episode; others only name what was wrong when time was over.
         self.failures = [OUTCOMES.index(name) for name in (LOST + HOPELESS if config.give_up else LOST)]
@@ -282,7 +282,7 @@ class Task:
         self.rest = np.where(joined & (speed < REST_SPEED * scale) & (turning < REST_TURN * scale), self.rest + 1, 0)
         low = state.position[..., 2].min(1) < self._observer.cell.table.height - 0.02
         far = (np.abs(state.position[..., :2]) > np.array(self._observer.cell.table.size) / 2).any((1, 2))
-        off = low | far | (state.position[..., 2].max(1) > 0.6) | (speed > 4.0)
+        flying = (state.position[..., 2].max(1) > 0.6) | (speed > 4.0)
         limit = self.config.max_contact * self.contact_scale
         collision = (state.arm_contact > limit) | (state.table_contact > limit).any(1)
         hopeless = late | self.config.give_up
@@ -292,7 +292,8 @@ class Task:
         misaligned = late & ~whole
         choices = [
             (diverged, "diverged"),
-            (off, "flew_off"),
+            (flying, "flew_off"),
+            (low | far, "pushed_off"),
             (collision, "collision"),
             (self.rest >= self._rest_steps, "success"),
             (hopeless & astray, "out_of_reach"),

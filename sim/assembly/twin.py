@@ -21,7 +21,7 @@ from horseshoe.sim.assembly import magnets, mjcf
 from horseshoe.sim.assembly.blueprint import Blueprint
 from horseshoe.sim.assembly.cell import Cell
 from horseshoe.sim.assembly.twin_arm import TwinArm, write_urdf
-from horseshoe.sim.assembly.world import CHUNK, TICK, BatchWorld, PhysicsRange, next_trace, size_lag_strength
+from horseshoe.sim.assembly.world import TICK, BatchWorld, PhysicsRange, size_lag_strength
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -279,7 +279,7 @@ class TwinWorld(BatchWorld):
         """As `BatchWorld.advance`; contact forces are means over a tick, as there."""
         n_ticks = targets.shape[1]
         self._force[:] = 0.0
-        self.trace = next_trace(self.trace, n_ticks)
+        self.trace.begin(n_ticks, self.memory)
         for tick in range(n_ticks):
             position, rotation = self._block_poses()
             load = np.array([cell.load() for cell in self.cells])
@@ -291,8 +291,7 @@ class TwinWorld(BatchWorld):
                 cell.wrench = wrench[i]
                 self._force[i] = np.maximum(self._force[i], cell.tick(targets[i, tick]))
                 self._read(int(i))
-            if (tick + 1) % CHUNK == 0 or tick + 1 == n_ticks:
-                self.trace[1 + tick // CHUNK] = self._state
+            self.trace.keep(tick + 1, self._state)
         for i in self._name_sides():
             self.cells[i].turn(self._blocks[i, :, 3:])
 

@@ -1,6 +1,6 @@
 """The batch world: many cells side by side in MuJoCo, advanced by `mujoco.rollout` in threads."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 import mujoco
@@ -9,6 +9,7 @@ from mujoco.rollout import Rollout
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from horseshoe import configuration
 from horseshoe.compiled import Shares, compiled
 from horseshoe.hardware import xarm6
 from horseshoe.sim.assembly import magnets, mjcf
@@ -29,16 +30,21 @@ _PER_ARM = xarm6.N_JOINTS + 2  # joints and slides
 class PhysicsRange:
     """Ranges [low, high] of the physics that differ between environments; fields as in `mjcf.Physics`."""
 
-    mass: tuple[float, float] = (1.0, 1.0)
-    size: tuple[float, float] = (1.0, 1.0)
-    pad_friction: tuple[float, float] = (1.0, 1.0)
-    table_friction: tuple[float, float] = (0.4, 0.4)
-    servo_stiffness: tuple[float, float] = (1.0, 1.0)
-    servo_damping: tuple[float, float] = (1.0, 1.0)
-    servo_lag: tuple[float, float] = (0.03, 0.03)
-    joint_friction: tuple[float, float] = (0.0, 0.0)
-    finger_force: tuple[float, float] = (xarm6.GRIPPER_MAX_FORCE, xarm6.GRIPPER_MAX_FORCE)
-    magnet: tuple[float, float] = (1.0, 1.0)
+    mass: tuple[float, float] = field(default=(1.0, 1.0), metadata={"range": (0.05, 20.0)})
+    size: tuple[float, float] = field(default=(1.0, 1.0), metadata={"range": (0.9, 1.1)})
+    pad_friction: tuple[float, float] = field(default=(1.0, 1.0), metadata={"range": (0.0, 10.0)})
+    table_friction: tuple[float, float] = field(default=(0.4, 0.4), metadata={"range": (0.0, 2.0)})
+    servo_stiffness: tuple[float, float] = field(default=(1.0, 1.0), metadata={"range": (0.05, 10.0)})
+    servo_damping: tuple[float, float] = field(default=(1.0, 1.0), metadata={"range": (0.05, 10.0)})
+    servo_lag: tuple[float, float] = field(default=(0.03, 0.03), metadata={"range": (0.001, 0.5)})
+    joint_friction: tuple[float, float] = field(default=(0.0, 0.0), metadata={"range": (0.0, 20.0)})
+    finger_force: tuple[float, float] = field(
+        default=(xarm6.GRIPPER_MAX_FORCE, xarm6.GRIPPER_MAX_FORCE), metadata={"range": (1.0, 200.0)}
+    )
+    magnet: tuple[float, float] = field(default=(1.0, 1.0), metadata={"range": (0.0, 10.0)})
+
+    def __post_init__(self) -> None:
+        configuration.check_ranges(self)
 
     def sample(self, rng: np.random.Generator) -> mjcf.Physics:
         """Draw one cell's physics, uniformly."""
@@ -74,6 +80,49 @@ class WorldState:
         return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
+class Trace:
+    """States that a batch of cells came through in the last decisions, every `CHUNK` ticks and at their ends.
+
+    Attributes:
+        states: oldest first, (1 + decisions * chunks, n_envs, size).
+    """
+
+    def __init__(self, state: Array) -> None:
+        self.states = state[None].copy()
+        self._ticks = 1  # of a decision
+
+    @property
+    def last(self) -> Array:
+        """What the last decision came through, its start apart, oldest first, (chunks, n_envs, size)."""
+        return self.states[-self._chunks :]
+
+    @property
+    def _chunks(self) -> int:
+        return -(-self._ticks // CHUNK)
+
+    def begin(self, ticks: int, memory: int) -> None:
+        """Make room for another decision of so many ticks, and let go of what is more than `memory` ticks ago."""
+        self._ticks = ticks
+        length = 1 + self._chunks * max(-(-memory // ticks), 1)
+        if len(self.states) != length:
+            self.states = np.repeat(self.states[-1:], length, axis=0)
+        else:
+            self.states[: -self._chunks] = self.states[self._chunks :]
+
+    def keep(self, tick: int, state: Array, rows: slice = slice(None)) -> None:
+        """Note the state of the environments in rows after `tick` ticks of the decision."""
+        if tick % CHUNK == 0 or tick == self._ticks:
+            self.last[(tick - 1) // CHUNK, rows] = state
+
+    def ago(self, lag: NDArray[np.intp]) -> Array:
+        """The states nearest to so many ticks ago, (n_envs, size), lag: (n_envs,)."""
+        decisions, chunks = np.divmod(np.arange(len(self.states))[::-1], self._chunks)
+        age = decisions * self._ticks
+        age += np.where(chunks > 0, self._ticks - (self._chunks - chunks) * CHUNK, 0)
+        moment = np.abs(age - lag[:, None]).argmin(1)
+        return np.asarray(self.states[moment, np.arange(self.states.shape[1])])
+
+
 class BatchWorld:
     """n_envs cells with physics of their own.
 
@@ -91,8 +140,8 @@ class BatchWorld:
         magnets: latches and forces, shared by all engines.
         diverged: environments whose physics exploded during the last `advance`, shape (n_envs,); they stay frozen
             until reset.
-        trace: state vectors at the start and after every chunk of the last decision, oldest first, (1 + chunks, n_envs,
-            size).
+        memory: how many ticks back `state` will be asked for; set before `advance`.
+        trace: what the last decisions came through.
     """
 
     def __init__(
@@ -138,7 +187,7 @@ class BatchWorld:
         self.model_index = np.zeros(n_envs, dtype=np.intp)
         self.diverged: Mask = np.zeros(n_envs, dtype=bool)
         self._force = np.zeros((n_envs, 1 + self.n_arms))
-        self.trace = self._state[None].copy()
+        self.memory, self.trace = 0, Trace(self._state)
         self._assign(np.zeros(n_envs, dtype=np.intp))
 
     def _assign(self, index: NDArray[np.intp]) -> None:
@@ -174,7 +223,7 @@ class BatchWorld:
         act = 1 + self._nq + self._nv
         state[:, act : act + q[0].size] = q.reshape(k, -1)  # the servos' lag filters
         self._state[mask] = state
-        self.trace[:, mask] = state
+        self.trace.states[:, mask] = state
         self.magnets.reset(mask)
         self.diverged[mask] = False
         self._force[mask] = 0.0
@@ -190,7 +239,7 @@ class BatchWorld:
         for r in range(self.n_arms):
             control[..., 7 * r + 6] = xarm6.GRIPPER_STROKE - control[..., 7 * r + 6]
         self._force[:] = 0.0
-        self.trace = next_trace(self.trace, n_ticks)
+        self.trace.begin(n_ticks, self.memory)
         work = partial(self._advance, control)
         self._shares.run(work, self._orders, self._env_models, self._rollouts, self._data)
         self._name_sides()
@@ -235,8 +284,7 @@ class BatchWorld:
                 sensordata=sensors,
             )
             _take_over(states, sensors, order, TICK, state, diverged, force)
-            if (start + ticks) % CHUNK == 0 or start + ticks == n_ticks:
-                self.trace[1 + (start + ticks - 1) // CHUNK, rows] = state
+            self.trace.keep(start + ticks, state, rows)
 
     def _name_sides(self) -> NDArray[np.intp]:
         """Call free blocks that rolled over by the side that is up now; their sides are alike, and nothing moves.
@@ -261,19 +309,16 @@ class BatchWorld:
         # The angular velocity of a free joint is in the frame of its body.
         place = 1 + self._nq + self.n_arms * _PER_ARM + 6 * block[:, None] + np.arange(3, 6)
         self._state[env[:, None], place] = roll.inv().apply(self._state[env[:, None], place])
-        self.trace[-1] = self._state
+        self.trace.states[-1] = self._state
         return np.unique(env)
 
     def state(self, lag: NDArray[np.intp] | None = None) -> WorldState:
         """Read every environment.
 
         Args:
-            lag: how many chunks ago, at most a decision, shape (n_envs,); now without it.
+            lag: how many ticks ago, at most `memory`, shape (n_envs,); now without it.
         """
-        if lag is None:
-            return self.read(self._state)
-        moment = np.maximum(len(self.trace) - 1 - lag, 0)
-        return self.read(self.trace[moment, np.arange(self.n_envs)])
+        return self.read(self._state if lag is None else self.trace.ago(lag))
 
     def read(self, s: Array) -> WorldState:
         """State vectors (n, size) in words; contact forces are those of now."""
@@ -309,7 +354,7 @@ class BatchWorld:
             "parted": self.magnets.parted.astype(np.float64),
             "diverged": self.diverged.astype(np.float64),
             "force": self._force.copy(),
-            "trace": self.trace.swapaxes(0, 1).copy(),
+            "trace": self.trace.states.swapaxes(0, 1).copy(),
         }
 
     def restore(self, snapshot: dict[str, Array]) -> None:
@@ -321,7 +366,7 @@ class BatchWorld:
         self.magnets.parted = snapshot["parted"].astype(bool)
         self.diverged = snapshot["diverged"].astype(bool)
         self._force = snapshot["force"].copy()
-        self.trace = snapshot["trace"].swapaxes(0, 1).copy()
+        self.trace.states = snapshot["trace"].swapaxes(0, 1).copy()
 
     @property
     def _blocks(self) -> Array:
@@ -331,15 +376,6 @@ class BatchWorld:
     def _block_poses(self, rows: slice = slice(None)) -> tuple[Array, Array]:
         blocks = self._blocks[rows]
         return blocks[..., :3], magnets.matrices(blocks[..., 3:])
-
-
-def next_trace(trace: Array, n_ticks: int) -> Array:
-    """Room for the trace of another decision, which begins where the last one ended."""
-    states = 1 - (-n_ticks // CHUNK)
-    if len(trace) != states:
-        return np.repeat(trace[-1:], states, axis=0)
-    trace[0] = trace[-1]
-    return trace
 
 
 def _weld_compliance(model: mujoco.MjModel, blueprint: Blueprint) -> Array:

@@ -72,7 +72,6 @@ def test_an_unknown_key_in_a_contract_is_named(tmp_path: Path) -> None:
 def test_a_contract_that_matches_is_accepted(tmp_path: Path) -> None:
     contract = write(tmp_path)
     contracts.check_observation(contract, FIELDS)
-    contracts.check_action(contract, ACTION)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +96,18 @@ def test_a_policy_that_sees_tokens_has_the_same_contract(tmp_path: Path) -> None
         contracts.check_tokens(contract, 3, 32)
 
 
-def test_another_action_path_is_refused_by_field(tmp_path: Path) -> None:
-    other = dataclasses.replace(ACTION, decision_rate=10.0)
-    with pytest.raises(ConfigurationError, match=r"action.decision_rate: is 5.0, the action path runs with 10.0"):
-        contracts.check_action(write(tmp_path), other)
+def test_another_structure_or_number_of_arms_is_refused_by_field(tmp_path: Path) -> None:
+    contract = write(tmp_path)
+    contracts.check_task(contract, contract.blueprint, contract.robots)
+    with pytest.raises(ConfigurationError, match=r"contract.yaml: blueprint: is u_shape, here it is connect"):
+        contracts.check_task(contract, "connect", contract.robots)
+    with pytest.raises(ConfigurationError, match=r"contract.yaml: robots: is 2, here it is 1"):
+        contracts.check_task(contract, contract.blueprint, 1)
+
+
+def test_every_process_of_a_training_has_a_seed_of_its_own(tmp_path: Path) -> None:
+    contract = dataclasses.replace(write(tmp_path), training={"seed": 3, "processes": 2})
+    assert contracts.training_seeds(contract) == [3, 3 + contracts.RANK_SEED]
 
 
 def test_the_whole_task_has_none_of_the_aids_of_training() -> None:

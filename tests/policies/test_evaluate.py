@@ -41,7 +41,7 @@ def test_it_runs_as_many_episodes_as_asked_for_and_repeats_for_a_seed(
 
 
 def test_the_seed_of_the_training_is_refused(loaded: OnnxPolicy) -> None:
-    with pytest.raises(HorseshoeError, match=f"--seed: {TINY.seed} is the seed of the training"):
+    with pytest.raises(HorseshoeError, match=f"--seed: {TINY.seed} is a seed of the training"):
         evaluate(loaded, 1, TINY.seed, threads=1)
 
 
@@ -102,6 +102,15 @@ def test_no_success_at_all_is_a_result_too(tmp_path: Path) -> None:
     assert "no_grasp" in result.table()
     result.save_picture(tmp_path / "r.png")
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("option", "says"), [("--record", "give a file that ends with .mp4 or .gif"), ("--picture", "ends with .png")]
+)
+def test_a_file_of_another_kind_is_refused_before_anything_runs(policy: Path, option: str, says: str) -> None:
+    result = CliRunner().invoke(cli.main, ["evaluate", str(policy), "--episodes", "1000000", option, "film.avi"])
+    assert result.exit_code == 2
+    assert says in result.output
 
 
 def test_the_command_writes_json_and_a_picture(policy: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from horseshoe import configuration
 from horseshoe import contract as contracts
 from horseshoe.errors import ConfigurationError, HorseshoeError
+from horseshoe.policies import export as exporting
 from horseshoe.policies import runtime
 from horseshoe.policies.card import SCRATCH, write_card
 from horseshoe.policies.export import export
@@ -28,6 +29,17 @@ def copy(policy: Path, tmp_path: Path) -> Path:
 
 def test_torch_and_onnx_agree_on_recorded_observations(run: Path, tmp_path: Path) -> None:
     assert export(run, tmp_path / "policy") < 1e-5
+
+
+def test_an_export_that_does_not_agree_leaves_the_folder_as_it_was(
+    run: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "_replay", lambda *_: 1e-3)
+    before = {file: file.read_bytes() for file in copy.iterdir()}
+    with pytest.raises(HorseshoeError, match=r"differ by 1.0e-03, more than 1e-5"):
+        export(run, copy)
+    assert {file: file.read_bytes() for file in copy.iterdir()} == before
+    assert list(copy.parent.iterdir()) == [copy]
 
 
 def test_the_attention_policy_exports_and_runs_too(attention_run: Path, tmp_path: Path) -> None:

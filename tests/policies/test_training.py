@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.numpy import load_file
 
-from horseshoe import configuration
+from horseshoe import cli, configuration
 from horseshoe.errors import ConfigurationError, HorseshoeError
 from horseshoe.policies import parallel, ppo, push_ppo
 from horseshoe.policies.networks import ARCHITECTURES, ActorCritic, EntityAttention, Normaliser
@@ -238,6 +239,27 @@ def test_the_command_line_refuses_an_unknown_task_and_writes_nothing(tmp_path: P
     assert done.returncode == 2
     assert "task 'w_shape' is unknown; choose from connect, push, u_shape" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ("env: horseshoe/Conect-v0", "env: 'horseshoe/Conect-v0' is unknown; choose from horseshoe/Connect-v0"),
+        ("noise: {dealy: [0, 0.1]}", "env_config: noise.dealy: unknown key; did you mean 'delay'"),
+        ("noise: {delay: [0, 0.5]}", "env_config: noise.delay: [0.0, 0.5] s is outside [0, 0.4]"),
+        ("noise: {joint_latency: [0.1, 0]}", "joint_latency: [0.1, 0.0] is no range, least first"),
+        ("physics: {mass: [-1, 2]}", "env_config: physics.mass[0]: -1.0 is outside [0.05, 20.0]"),
+    ],
+)
+def test_an_environment_that_cannot_be_is_refused_before_anything_is_written(
+    tmp_path: Path, settings: str, says: str
+) -> None:
+    file, runs = tmp_path / "mine.yaml", tmp_path / "runs"
+    file.write_text(settings if settings.startswith("env:") else f"env: {TINY.env}\nenv_config: {{{settings}}}")
+    result = CliRunner().invoke(cli.main, ["train", str(file), "--run", str(runs)])
+    assert f"{file}: " in result.output
+    assert says in result.output
+    assert not runs.exists()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

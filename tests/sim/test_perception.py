@@ -50,7 +50,7 @@ def test_without_noise_the_truth_is_seen(world: BatchWorld) -> None:
 def test_late_block_poses_are_those_of_that_many_chunks_ago(world: BatchWorld, chunks: int) -> None:
     late = chunks * CHUNK * TICK
     seen = perceive(replace(NoiseConfig.none(), block_latency=(late, late)), world).perceive(TARGET)
-    then = world.read(world.trace[-1 - chunks])
+    then = world.read(world.trace.states[-1 - chunks])
     np.testing.assert_allclose(seen.position, then.position, atol=1e-12)
     np.testing.assert_allclose(seen.rotation, matrices(then.quaternion), atol=1e-12)
     assert np.abs(seen.position - world.state().position).max() > 1e-3, "they were falling"
@@ -60,9 +60,26 @@ def test_late_block_poses_are_those_of_that_many_chunks_ago(world: BatchWorld, c
 def test_late_joint_readings_are_those_of_a_chunk_ago(world: BatchWorld) -> None:
     late = CHUNK * TICK
     seen = perceive(replace(NoiseConfig.none(), joint_latency=(late, late)), world).perceive(TARGET)
-    np.testing.assert_allclose(seen.q, world.read(world.trace[-2]).q, atol=1e-12)
+    np.testing.assert_allclose(seen.q, world.read(world.trace.states[-2]).q, atol=1e-12)
     assert np.abs(seen.q - world.state().q).max() > 1e-3
     np.testing.assert_allclose(seen.position, world.state().position, atol=1e-12)
+
+
+@pytest.mark.parametrize(("ticks", "late"), [(20, 44), (10, 16), (25, 16), (10, 32)])
+def test_poses_may_be_older_than_a_decision_at_every_rate(
+    make_world: Callable[..., BatchWorld], ticks: int, late: int
+) -> None:
+    world, seen = make_world(N), []
+    sensors = perceive(replace(NoiseConfig.none(), block_latency=(late * TICK, late * TICK)), world)
+    park(world, [[0, 0, 100.0], [0, 0.3, 100.0]], 0.3)
+    for _ in range(8):
+        world.advance(hold(world, ticks))
+        seen.append(sensors.perceive(TARGET).position[0, 0, 2])
+    # A block that falls for a time t is 9.81 t^2 / 2 lower; states are kept every CHUNK ticks.
+    fallen = [np.sqrt((100.0 - height) * 2 / 9.81) / TICK for height in seen]
+    age = ticks * np.arange(1, 9) - np.array(fallen)
+    kept = ticks * np.arange(1, 9) > late
+    assert np.abs(age[kept] - late).max() < CHUNK / 2 + 1.0
 
 
 def test_the_first_look_of_an_episode_is_not_older_than_the_episode(world: BatchWorld) -> None:

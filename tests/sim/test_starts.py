@@ -43,7 +43,7 @@ def deepest(starts: Starts, held: bool) -> float:
     model, data = world.models[0], mujoco.MjData(world.models[0])
     blocks = {model.body(b.name).id for b in world.blueprint.blocks}
     worst = 0.0
-    for state in world.trace[-1]:
+    for state in world.trace.states[-1]:
         mujoco.mj_setState(model, data, state, mujoco.mjtState.mjSTATE_FULLPHYSICS)
         mujoco.mj_forward(model, data)
         for contact in data.contact[: data.ncon]:

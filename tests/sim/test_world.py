@@ -66,7 +66,7 @@ def test_an_environment_of_a_batch_is_the_same_as_one_alone(varied: BatchWorld) 
         park(alone, [[0, 0, 0.02], [0, 0.075, 0.02]], [[0.0, 0.1]], env)
         for targets in controls:
             alone.advance(targets[env : env + 1])
-        np.testing.assert_array_equal(alone.trace[-1][0], varied.trace[-1][env])
+        np.testing.assert_array_equal(alone.trace.states[-1][0], varied.trace.states[-1][env])
         np.testing.assert_array_equal(alone.magnets.latched[0], varied.magnets.latched[env])
 
 
@@ -75,7 +75,7 @@ def test_two_threads_compute_what_one_does(varied: BatchWorld) -> None:
     for world in (varied, two):
         park(world, [[0, 0, 0.02], [0, 0.075, 0.02]], [[0.0, 0.1]], np.arange(3))
         world.advance(wave(world, 20))
-    np.testing.assert_array_equal(two.trace[-1], varied.trace[-1])
+    np.testing.assert_array_equal(two.trace.states[-1], varied.trace.states[-1])
 
 
 def test_a_snapshot_continues_exactly(varied: BatchWorld) -> None:
@@ -104,7 +104,7 @@ def test_an_exploding_state_is_reported_and_poisons_no_other(
         if broken:
             world._state[1, 1 + world._nq + 20] = absurd  # the speed of a block
         world.advance(targets)
-        ends.append(world.trace[-1].copy())
+        ends.append(world.trace.states[-1].copy())
         assert world.diverged.tolist() == [False, broken, False]
     np.testing.assert_array_equal(ends[0][[0, 2]], ends[1][[0, 2]])
     world.advance(np.nan_to_num(hold(world, 4)))
@@ -112,7 +112,7 @@ def test_an_exploding_state_is_reported_and_poisons_no_other(
     park(world, [[0, 0, 0.02], [0, 0.2, 0.02]])
     world.advance(wave(world, 20))
     assert not world.diverged.any()
-    np.testing.assert_array_equal(world.trace[-1], ends[0])
+    np.testing.assert_array_equal(world.trace.states[-1], ends[0])
 
 
 def test_random_motions_among_blocks_explode_nowhere() -> None:
