@@ -11,7 +11,7 @@ SETUP := setup.py setup.cfg pyproject.toml constraints.txt
 
 help:
 	@echo "make demo   the shipped policy on two emulated arms, through all of ROS: table, video, report (no torch)"
-	@echo "            DEMO=push: six mobile robots push soft objects; table, picture, video (no torch, no ROS)"
+	@echo "            DEMO=push: six mobile robots push soft objects; through ROS: table, picture, video (no torch)"
 	@echo "make test   every test"
 	@echo "make lint   ruff, mypy and the direction of imports"
 	@echo "make bench  speed of the simulation"
@@ -52,8 +52,8 @@ $(VENV)/.stamp-demo: $(VENV)/.stamp-venv $(SETUP)
 	@touch $@
 
 $(VENV)/.stamp-demo-push: $(VENV)/.stamp-venv $(SETUP)
-	@echo "Installing what the demo of pushing needs (no torch, no ROS) ..."
-	@$(PIP) --editable '.[sim,push]'
+	@echo "Installing what the demo of pushing needs (no torch) ..."
+	@$(PIP) --editable '.[sim,push,ros]'
 	@touch $@
 
 $(VENV)/.stamp-all: $(VENV)/.stamp-demo

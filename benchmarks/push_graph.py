@@ -9,8 +9,6 @@ a clock: the same robots and decisions as in the graph, but no ROS. "graph" is `
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,9 @@ from tqdm import tqdm
 
 import horseshoe.sim  # noqa: F401  registers the environment
 from horseshoe.configuration import write_atomically
-from horseshoe.errors import HorseshoeError
 from horseshoe.policies.runtime import TokenPolicy
 from horseshoe.ros_ws.push_decision import PushDecider
-from horseshoe.ros_ws.push_demo import run_episode
+from horseshoe.ros_ws.push_demo import run_episode, run_graph
 from horseshoe.ros_ws.push_summary import summarise
 from horseshoe.sim.push import shapes
 from horseshoe.sim.push.arena import PushArena
@@ -65,14 +62,6 @@ def _outcome(scene: str, score: float) -> dict[str, Any]:
     return {"name": name, "scene": scene, "incremental_iou": round(score, 3)}
 
 
-def run_graph(folder: Path, arguments: list[str]) -> dict[str, Any]:
-    """Run `horseshoe up cooperative_push`; its summary."""
-    command = [sys.executable, "-m", "horseshoe", "up", "cooperative_push", *arguments, f"record:={folder}"]
-    if subprocess.run(command).returncode:
-        raise HorseshoeError(f"the graph did not end well: {' '.join(command)}")
-    return dict(json.loads((folder / "summary.json").read_text()))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", default="push", help="a shipped policy's name, or a folder")
@@ -93,9 +82,8 @@ def main() -> None:
     }
     if not o.no_graph:
         given = {"policy": o.policy, "robots": o.robots, "goals": o.goals, "seed": o.seed, "episodes": o.episodes}
-        texts = [f"{name}:={value}" for name, value in given.items()]
-        more = o.arguments if any(a.startswith("pace") for a in o.arguments) else ["pace:=0", *o.arguments]
-        cases["graph"] = run_graph(o.out / "graph", [*texts, *more])
+        more = dict(argument.split(":=", 1) for argument in o.arguments)
+        cases["graph"] = run_graph(o.out / "graph", given | {"pace": 0} | more)
     o.out.mkdir(parents=True, exist_ok=True)
     write_atomically(o.out / "push_graph.json", json.dumps(cases, indent=2) + "\n")
     print(f"{'':14}{'success':>9}{'95 % interval':>18}{'episodes':>10}{'incremental IoU':>17}{'real time':>11}")

@@ -25,7 +25,7 @@ PATIENCE = 100.0  # scale of time-outs: nobody stands beside these arms, and thi
 @click.option("--policy", default="u_shape", show_default=True, help="A shipped policy's name, or a folder.")
 @click.option("--video/--no-video", default=True, show_default=True)
 @click.option("--sim", is_flag=True, help="In simulation only: no ROS, no SDK, many episodes in little time.")
-@click.option("--push", is_flag=True, help="Six robots push soft objects of shapes they never saw; no ROS needed.")
+@click.option("--push", is_flag=True, help="Six robots push soft objects of shapes they never saw.")
 @click.pass_context
 def demo(
     ctx: click.Context,
@@ -67,28 +67,31 @@ def demo(
 
 def _push(policy: str, episodes: int, out: Path) -> None:
     from horseshoe.ros_ws import push_demo
+    from horseshoe.sim.push.film import save_strip
 
-    click.echo(f"policy {policy}: six robots on two wheels, shapes that no training saw, a shove half-way ...")
-    begin = time.monotonic()
-
-    def tell(outcome: push_demo.Outcome) -> None:
-        click.echo(f"{outcome['scene']}: {outcome['name']}, incremental IoU {outcome['incremental_iou']:.2f}")
-
-    summary = push_demo.run(policy, out, episodes, 6, "unseen", PUSH_SEED, True, tell)
+    _need("rclpy")
+    click.echo(f"policy {policy}: six robots on two wheels, unseen shapes, a shove half-way; starting ...")
+    begin, graph = time.monotonic(), out / "graph"
+    arguments = {"policy": policy, "robots": 6, "goals": "unseen", "seed": PUSH_SEED, "episodes": episodes}
+    summary = push_demo.run_graph(graph, {**arguments, "shove": "true", "patience": PATIENCE})
     click.echo(f"\n{push_demo.table(summary['outcomes'])}\n")
-    for kind, name in (("picture", "demo.png"), ("video", "demo.mp4"), ("numbers", "demo.json")):
-        click.echo(f"{kind:8} {out / name}")
+    save_strip(out / "demo.png", sorted(graph.glob("episode_*.npz")))
+    click.echo(f"picture  {out / 'demo.png'}\nvideo    {graph / 'film.mp4'}\nnumbers  {graph / 'summary.json'}")
     click.echo(f"all in {(time.monotonic() - begin) / 60:.1f} min")
+
+
+def _need(module: str, otherwise: str = "") -> None:
+    if importlib.util.find_spec(module) is None:
+        extra = {"rclpy": "ros", "xarm": "robot"}[module]
+        raise HorseshoeError(f"this needs {module}: pip install 'horseshoe[{extra}]'{otherwise}")
 
 
 def _robot() -> str:
     """`emulated`, or `sim` where no controller can be emulated. May begin anew in a network of its own."""
     from horseshoe.hardware.emulator import cannot_bind
 
-    for module in ("rclpy", "xarm"):
-        if importlib.util.find_spec(module) is None:
-            extra = {"rclpy": "ros", "xarm": "robot"}[module]
-            raise HorseshoeError(f"this needs {module}: pip install 'horseshoe[{extra}]'; --sim does without")
+    _need("rclpy", "; --sim does without")
+    _need("xarm", "; --sim does without")
     reason = cannot_bind("127.0.0.1") or cannot_bind("127.0.0.2")
     if not reason:
         return "emulated"

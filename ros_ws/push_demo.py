@@ -1,24 +1,20 @@
-"""Robots on two wheels push held-out scenes in one process, with the deciders of the policy nodes but without ROS."""
+"""Robots on two wheels push held-out scenes: through the graph, and in one process without ROS."""
 
 import json
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from horseshoe.configuration import write_atomically
+from horseshoe.errors import HorseshoeError
 from horseshoe.ros_ws.push_decision import Odometry, PushDecider
 from horseshoe.ros_ws.push_summary import summarise
-from horseshoe.sim.push.arena import PushArena, save_track
-from horseshoe.sim.push.drive import DriveConfig
-from horseshoe.sim.push.film import save_film, save_strip
+from horseshoe.sim.push.arena import PushArena
 
 Outcome = dict[str, Any]
-
-SHOVE = 0.7  # velocity that the push half-way gives to the object [m/s], as in config/ros/cooperative_push.yaml
-RADIO = (0.0, 0.5)  # least and largest lateness of what robots hear of each other [s]
 
 
 def run_episode(arena: PushArena, deciders: list[PushDecider]) -> Outcome:
@@ -47,48 +43,26 @@ def run_episode(arena: PushArena, deciders: list[PushDecider]) -> Outcome:
     return {"name": name, "scene": arena.scene.name, "incremental_iou": round(arena.score, 3)}
 
 
-def run(
-    policy: str,
-    out: Path,
-    episodes: int,
-    robots: int,
-    goals: str,
-    seed: int,
-    shove: bool,
-    tell: Callable[[Outcome], None],
-) -> dict[str, Any]:
-    """Push several scenes; write demo.json, demo.png and demo.mp4.
+def run_graph(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Run `horseshoe up cooperative_push`, whose lines appear as they come.
 
     Args:
-        policy: a shipped policy's name, or a folder.
-        out: folder to write to.
-        episodes: how many.
-        robots: how many.
-        goals: goal set; its scenes are those kept for evaluation.
-        seed: of scenes, headings, shoves and radio.
-        shove: push the object half-way.
-        tell: called with every outcome.
+        folder: for states, summary and film, and logs beside it; what an earlier run left there goes.
+        arguments: of the launch, by name.
 
     Returns:
         The summary.
+
+    Raises:
+        HorseshoeError: the graph did not end well.
     """
-    drive = DriveConfig()
-    deciders = [PushDecider(policy, k, robots, RADIO, seed, drive) for k in range(robots)]
-    arena = PushArena(robots, goals, seed, shove=SHOVE if shove else 0.0, drive=drive)
-    tracks = out / "episodes"
-    shutil.rmtree(tracks, ignore_errors=True)  # of the last demo
-    tracks.mkdir(parents=True)
-    outcomes, files = [], []
-    for number in range(1, episodes + 1):
-        outcomes.append(run_episode(arena, deciders))
-        files.append(tracks / f"episode_{number:04d}.npz")
-        save_track(files[-1], arena.track())
-        tell(outcomes[-1])
-    summary = summarise(outcomes) | {"goals": goals, "robots": robots, "shove": shove, "outcomes": outcomes}
-    write_atomically(out / "demo.json", json.dumps(summary, indent=1) + "\n")
-    save_strip(out / "demo.png", files)
-    save_film(out / "demo.mp4", files)
-    return summary
+    shutil.rmtree(folder, ignore_errors=True)
+    texts = [f"{name}:={value}" for name, value in (arguments | {"record": folder}).items()]
+    log = folder.with_name(f"{folder.name}_log")
+    command = [sys.executable, "-m", "horseshoe", "up", "cooperative_push", *texts, "--log", str(log)]
+    if code := subprocess.run(command).returncode:
+        raise HorseshoeError(f"the graph ended with {code}; logs: {log}")
+    return dict(json.loads((folder / "summary.json").read_text()))
 
 
 def table(outcomes: list[Outcome]) -> str:

@@ -26,10 +26,11 @@ from horseshoe.errors import HorseshoeError  # noqa: E402
 from horseshoe.ros_ws import push_demo, push_table  # noqa: E402
 from horseshoe.ros_ws.base_node import LATCHED  # noqa: E402
 from horseshoe.ros_ws.push_base_node import cloud_message, odometry_message, odometry_of, points_of  # noqa: E402
-from horseshoe.ros_ws.push_decision import Odometry  # noqa: E402
+from horseshoe.ros_ws.push_decision import Odometry, PushDecider  # noqa: E402
 from horseshoe.ros_ws.push_operator_node import PushOperatorNode  # noqa: E402
 from horseshoe.ros_ws.push_policy_node import PushPolicyNode  # noqa: E402
 from horseshoe.ros_ws.push_world_node import PushWorldNode  # noqa: E402
+from horseshoe.sim.push.arena import PushArena  # noqa: E402
 from tests.ros_ws import harness  # noqa: E402
 from tests.ros_ws.constant_policy import PERIOD, write_policy  # noqa: E402
 
@@ -109,15 +110,11 @@ def test_a_wrong_argument_is_named(ahead: Path, arguments: list[str], message: s
         )
 
 
-def test_the_demo_needs_no_graph_and_leaves_numbers_a_picture_and_a_film(ahead: Path, tmp_path: Path) -> None:
-    told: list[Any] = []
-    summary = push_demo.run(str(ahead), tmp_path, 1, 2, "near", 0, True, told.append)
-    assert summary["outcomes"] == told
-    assert told[0]["scene"] == "near-1000000"
-    assert json.loads((tmp_path / "demo.json").read_text())["episodes"] == 1
-    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "demo.mp4").stat().st_size > 10_000
-    assert "near-1000000" in push_demo.table(told)
+def test_it_pushes_in_one_process_too_without_torch_or_ros(ahead: Path) -> None:
+    deciders = [PushDecider(str(ahead), k, 2) for k in range(2)]
+    outcome = push_demo.run_episode(PushArena(2, "near", 0), deciders)
+    assert outcome["scene"] == "near-1000000"
+    assert "near-1000000" in push_demo.table([outcome])
     code = "import sys, horseshoe.ros_ws.push_demo; print({'torch', 'rclpy', 'mujoco'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stdout + done.stderr
@@ -302,16 +299,22 @@ def test_the_world_does_not_wait_for_a_robot_that_fell_silent(graph: Callable[..
     assert robots[0].decisions > 5
 
 
-def test_real_processes_push_and_end_well(domain: int, ahead: Path, tmp_path: Path) -> None:
+def test_the_demo_is_the_graph_and_leaves_numbers_a_picture_and_a_film(
+    domain: int, ahead: Path, tmp_path: Path
+) -> None:
     # In a domain of their own: nodes that this process has ended may still be announced in the other one.
-    command = [sys.executable, "-m", "horseshoe", "up", "cooperative_push", f"policy:={ahead}", "robots:=2", "pace:=0"]
-    command += ["patience:=100", "--log", str(tmp_path / "log")]
+    command = [sys.executable, "-m", "horseshoe", "demo", "--push", "--episodes", "1", "--policy", str(ahead)]
     done = subprocess.run(
-        command, text=True, capture_output=True, env={**os.environ, "ROS_DOMAIN_ID": str(domain + 100)}
-    )
-    logs = "\n".join(f.read_text() for f in (tmp_path / "log").glob("*.log"))
+        [*command, "--out", str(tmp_path / "demo")], text=True, capture_output=True,
+        env={**os.environ, "ROS_DOMAIN_ID": str(domain + 100)},
+    )  # fmt: skip
+    logs = "\n".join(f.read_text() for f in (tmp_path / "demo/graph_log").glob("*.log"))
     assert done.returncode == 0, done.stdout + done.stderr + logs
-    assert "episode 1/1: " in done.stdout and "wide-1000000" in done.stdout
+    assert "episode 1/1: " in done.stdout and "unseen-1000000" in done.stdout
     assert "real-time factor" in done.stdout
     assert done.stderr == ""
     assert "terminate called" not in logs
+    summary = json.loads((tmp_path / "demo/graph/summary.json").read_text())
+    assert (summary["robots"], summary["shove"], summary["episodes"]) == (6, True, 1)
+    assert (tmp_path / "demo/demo.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "demo/graph/film.mp4").stat().st_size > 10_000
