@@ -119,15 +119,13 @@ class PushArena:
 
     def step(self) -> None:
         """One decision later."""
-        import warp as wp
-
         period, top = self.config.control_period, self.config.robot_speed
         if self._shove and self.decisions in (self.shoved_at, self.shoved_at + 1):
             way = self._push * (self.decisions == self.shoved_at)
             friction = self.scene.material.ground * way / self._shove
             self._world.set_current((way / period + friction)[None])
         wanted = self._drives.advance(period) / (period * top)
-        self._world.rollout(wp.array(wanted[None, None].astype(np.float32), dtype=wp.vec2))
+        self._world.rollout(self._world.vectors(wanted[None, None]))
         self._sent = np.asarray(self._world.sent.numpy()[0, 0], dtype=np.float64)
         self._world.carry()
         self.decisions += 1

@@ -38,9 +38,9 @@ def rates(particles: int, robots: int, seconds: float, steps: int = STEPS, scene
     body = middle + side * (np.random.default_rng(0).random((n, particles, 2)) - 0.5)
     around = np.repeat((middle + (0.7 * side + config.robot_radius) * out)[None], n, 0)
     world.reset(body, around, [side**2] * n, [MATERIALS["box"]] * n)
-    inward = np.broadcast_to(-0.75 * out, (steps, n, robots, 2)).astype(np.float32)
-    actions: wp.array = wp.array(inward, dtype=wp.vec2, requires_grad=True)
-    ones: wp.array = wp.array(np.ones((steps + 1, n, particles, 2), np.float32), dtype=wp.vec2)
+    inward = np.broadcast_to(-0.75 * out, (steps, n, robots, 2))
+    actions = world.vectors(inward, requires_grad=True)
+    ones = world.vectors(np.ones((steps + 1, n, particles, 2)))
 
     def gradient() -> None:
         tape = wp.Tape()

@@ -251,14 +251,12 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
         self, actions: Any
     ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One decision: actions in the robots' own frames, shape (num_envs, robots, 2)."""
-        import warp as wp
-
         actions = np.nan_to_num(np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0))
         heading = seeing.headings(self.robot_positions, self.particles.mean(1))
         velocities = seeing.to_arena(actions, heading)
         self._disturb()
         velocities[self._dead] = 0.0
-        self._world.rollout(wp.array(velocities[None].astype(np.float32), dtype=wp.vec2))
+        self._world.rollout(self._world.vectors(velocities[None]))
         self._world.carry()
         self._step_count += 1
         self._radio.send(np.concatenate([self.robot_positions, self._sent()], axis=-1))

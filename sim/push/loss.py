@@ -1,6 +1,7 @@
 # mypy: ignore-errors
 """What the planner minimises, as kernels that warp differentiates: goal terms in the end, contact all along."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,9 @@ def contact(
 class Loss:
     """The planner's loss for one batch of scenes; one value per scene."""
 
-    def __init__(self, config: PushConfig, goals: Array, area: float, steps: int, robots: int) -> None:
+    def __init__(
+        self, config: PushConfig, goals: Array, area: float, steps: int, robots: int, device: Any = "cpu"
+    ) -> None:
         """Prepare the goal.
 
         Args:
@@ -122,34 +125,37 @@ class Loss:
             area: area of the object [m^2].
             steps: control steps of the rollouts to come.
             robots: number of robots.
+            device: that of the world.
         """
+        self._device = device
         self._config, self._steps, self._robots, self._area = config, steps, robots, area
         self._n = goals.shape[1]
         covered = occupancy(goals, area, config)
         inside = covered > 0.5
         fields = [distance_transform_edt(~i) - distance_transform_edt(i) + 0.5 for i in inside]
-        self._goal = wp.array(goals.astype(np.float32), dtype=wp.vec2)
-        self._field = wp.array((np.array(fields) * config.dx).astype(np.float32), dtype=float)
-        self._covered_goal = wp.array(covered.astype(np.float32), dtype=float)
-        self._scale = wp.array((WEIGHTS["density"] / (covered**2).sum((1, 2))).astype(np.float32), dtype=float)
-        self._covered = wp.zeros(covered.shape, dtype=float, requires_grad=True)
+        scale = WEIGHTS["density"] / (covered**2).sum((1, 2))
+        self._goal = wp.array(goals.astype(np.float32), dtype=wp.vec2, device=device)
+        self._field = wp.array((np.array(fields) * config.dx).astype(np.float32), dtype=float, device=device)
+        self._covered_goal = wp.array(covered.astype(np.float32), dtype=float, device=device)
+        self._scale = wp.array(scale.astype(np.float32), dtype=float, device=device)
+        self._covered = wp.zeros(covered.shape, dtype=float, device=device, requires_grad=True)
 
     def __call__(self, world: PushWorld) -> Any:
         """Evaluate after a rollout, on the open tape if there is one; wp.array (scenes,)."""
         config, t, x = self._config, self._steps, world.particles
         shape = self._goal.shape
         per_particle = 1.0 / (self._n * LENGTH**2)
-        loss = wp.zeros(shape[0], dtype=float, requires_grad=True)
-        wp.launch(match, shape, [t, x, self._goal, WEIGHTS["match"] * per_particle, loss])
-        wp.launch(
-            signed_distance, shape, [t, x, self._field, config.dx, WEIGHTS["signed_distance"] * per_particle, loss]
-        )
+        loss = wp.zeros(shape[0], dtype=float, device=self._device, requires_grad=True)
+        launch = partial(wp.launch, device=self._device)
+        launch(match, shape, inputs=[t, x, self._goal, WEIGHTS["match"] * per_particle, loss])
+        signed = WEIGHTS["signed_distance"] * per_particle
+        launch(signed_distance, shape, inputs=[t, x, self._field, config.dx, signed, loss])
         self._covered.zero_()
-        wp.launch(splat, shape, [t, x, config.dx, self._area / self._n / config.dx**2, self._covered])
-        wp.launch(density, self._covered.shape, [self._covered, self._covered_goal, self._scale, loss])
+        launch(splat, shape, inputs=[t, x, config.dx, self._area / self._n / config.dx**2, self._covered])
+        launch(density, self._covered.shape, inputs=[self._covered, self._covered_goal, self._scale, loss])
         every = 4
         moments = t // every
         scale = WEIGHTS["contact"] / (max(moments, 1) * self._robots * LENGTH**2)
         reach = config.robot_radius + config.dx
-        wp.launch(contact, (moments, shape[0], self._robots), [every, x, world.robots, reach, scale, loss])
+        launch(contact, (moments, shape[0], self._robots), inputs=[every, x, world.robots, reach, scale, loss])
         return loss

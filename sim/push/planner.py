@@ -92,8 +92,6 @@ def simulate(scene: Scene, actions: Array, config: PushConfig) -> tuple[Array, A
     Returns:
         Particles (k, steps + 1, n, 2) and robots (k, steps + 1, n_robots, 2) [m]; NaN where a scene exploded.
     """
-    import warp as wp
-
     from horseshoe.sim.push.world import PushWorld
 
     k, steps, robots = actions.shape[:3]
@@ -101,7 +99,7 @@ def simulate(scene: Scene, actions: Array, config: PushConfig) -> tuple[Array, A
     world.reset(
         np.repeat(scene.start[None], k, 0), np.repeat(scene.robots[None], k, 0), [scene.area] * k, [scene.material] * k
     )
-    world.rollout(wp.array(actions.swapaxes(0, 1).astype(np.float32), dtype=wp.vec2))
+    world.rollout(world.vectors(actions.swapaxes(0, 1)))
     particles = world.particles.numpy().swapaxes(0, 1).astype(float)
     particles[world.exploded] = np.nan
     return particles, world.robots.numpy().swapaxes(0, 1).astype(float)
@@ -184,8 +182,6 @@ def replan(
         HorseshoeError: if `every` is below 1.
         Exploded: if the object explodes.
     """
-    import warp as wp
-
     from horseshoe.sim.push.world import PushWorld
 
     if every < 1:
@@ -201,7 +197,7 @@ def replan(
         ahead = plan(now, config, settings, seed).actions
         rest = np.zeros((max(0, every - len(ahead)), *ahead.shape[1:]))
         taken = np.concatenate([ahead[:every], rest])
-        world.rollout(wp.array(taken[:, None].astype(np.float32), dtype=wp.vec2))
+        world.rollout(world.vectors(taken[:, None]))
         if world.exploded[0]:
             raise Exploded(f"{scene.name}: the simulated object exploded while a plan was carried out")
         actions.append(taken)
@@ -229,8 +225,6 @@ def follow(scene: Scene, config: PushConfig, decisions: int) -> Plan:
     Raises:
         Exploded: if the object explodes.
     """
-    import warp as wp
-
     from horseshoe.sim.push.steer import steer
     from horseshoe.sim.push.world import PushWorld
 
@@ -242,7 +236,7 @@ def follow(scene: Scene, config: PushConfig, decisions: int) -> Plan:
     body, robots, actions = [scene.start], [scene.robots], []
     for _ in range(decisions):
         actions.append(steer(body[-1], goal, robots[-1], config))
-        world.rollout(wp.array(actions[-1][None, None].astype(np.float32), dtype=wp.vec2))
+        world.rollout(world.vectors(actions[-1][None, None]))
         world.carry()
         body.append(world.particles.numpy()[0, 0].astype(float))
         robots.append(world.robots.numpy()[0, 0].astype(float))
@@ -286,8 +280,8 @@ def _descend(
     steps, robots = best.actions.shape[:2]
     world = PushWorld(config, 1, len(scene.start), robots, steps)
     world.reset(scene.start[None], scene.robots[None], [scene.area], [scene.material])
-    loss = Loss(config, goal[None], scene.area, steps, robots)
-    actions: wp.array = wp.array(best.actions[:, None].astype(np.float32), dtype=wp.vec2, requires_grad=True)
+    loss = Loss(config, goal[None], scene.area, steps, robots, world.device)
+    actions = world.vectors(best.actions[:, None], requires_grad=True)
     value = best.actions.copy()
     mean, square, k = np.zeros_like(value), np.zeros_like(value), 0
     rate, lowest, anchor, worse, since = settings.rate, np.inf, value, 0, 0
@@ -319,7 +313,7 @@ def _descend(
             actions.assign(value[:, None].astype(np.float32))
             continue
         k += 1
-        tape.backward(grads={total: wp.array(np.ones(1, np.float32))})
+        tape.backward(grads={total: wp.ones_like(total)})
         slope = np.nan_to_num(actions.grad.numpy()[:, 0].astype(float))
         tape.zero()
         slope /= max(1e-12, np.sqrt((slope**2).mean()))  # so that the units of the loss do not matter to Adam

@@ -85,6 +85,10 @@ class PushWorld:
         self._held = [-1] * self._blocks  # control step whose substeps a block holds
         self._bar: Any = None  # adjoints, allocated by the first backward pass
 
+    def vectors(self, values: NDArray[Any], requires_grad: bool = False) -> Any:
+        """A Warp array of vectors, (..., 2), on this world's device: velocities for `rollout`, seeds of gradients."""
+        return wp.array(values.astype(np.float32), dtype=wp.vec2, device=self.device, requires_grad=requires_grad)
+
     def _empty(self, dtype: Any, shape: Any, requires_grad: bool = False) -> Any:
         return wp.zeros(shape, dtype=dtype, device=self.device, requires_grad=requires_grad)
 
