@@ -120,7 +120,7 @@ def _arm(name: str, position: Iterable[float], yaw: float, physics: Physics, bit
     <body name="{name}_{link.name}" pos="{_vec(link.xyz)}" quat="{_vec(quat)}" gravcomp="1">
       {_inertial(link)}
       <joint name="{name}_joint{i + 1}" axis="0 0 1" range="{low:.9g} {high:.9g}" armature="{ARMATURE[i]}"
-        damping="1" frictionloss="{physics.joint_friction:.6g}"/>"""
+        damping="1" frictionloss="{physics.joint_friction:.6g}" solimpfriction="0.999 0.999 0.001"/>"""
         body += "".join(_shape(*s, bits if link.name in _COLLIDING else ghost) for s in _SHAPES[link.name])
         close += "</body>"
     base = "".join(_shape(*s, ghost) for s in _SHAPES["link_base"])

@@ -1,6 +1,7 @@
 """The kinematics agree with two other engines, one of which reads the vendor's own model."""
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -69,6 +70,13 @@ def test_inertias_and_efforts_are_those_of_the_vendors_model() -> None:
         for link, joint, effort in zip(xarm6.LINKS, moving, xarm6.MAX_JOINT_EFFORT, strict=True):
             assert pybullet.getDynamicsInfo(robot, joint[0], client)[0] == pytest.approx(link.mass)
             assert joint[10] == pytest.approx(effort)
+            inertial = ElementTree.parse(urdf).find(f"link[@name='{joint[12].decode()}']/inertial")
+            assert inertial is not None
+            centre, inertia = inertial.find("origin"), inertial.find("inertia")
+            assert centre is not None and inertia is not None
+            assert [float(c) for c in centre.attrib["xyz"].split()] == pytest.approx(link.com)
+            order = ("ixx", "ixy", "ixz", "iyy", "iyz", "izz")
+            assert [float(inertia.attrib[k]) for k in order] == pytest.approx(link.inertia)
     finally:
         pybullet.disconnect(client)
 
@@ -106,3 +114,9 @@ def test_the_simulated_arm_has_the_joint_and_effort_limits_of_the_real_one() -> 
             np.testing.assert_allclose(model.actuator(f"{arm.name}_servo{i + 1}").forcerange, [-effort, effort])
             link = model.body(f"{arm.name}_link{i + 1}")
             assert link.mass[0] == pytest.approx(xarm6.LINKS[i].mass)
+            np.testing.assert_allclose(link.ipos, xarm6.LINKS[i].com, atol=1e-6)
+            ixx, ixy, ixz, iyy, iyz, izz = xarm6.LINKS[i].inertia
+            moments = np.linalg.eigvalsh([[ixx, ixy, ixz], [ixy, iyy, iyz], [ixz, iyz, izz]])
+            if moments[0] + moments[1] >= moments[2]:  # of a real body; MuJoCo keeps the trace of others only
+                np.testing.assert_allclose(np.sort(link.inertia), moments, rtol=1e-4)
+            assert link.inertia.sum() == pytest.approx(moments.sum(), rel=1e-4)

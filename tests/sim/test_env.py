@@ -50,11 +50,12 @@ def test_gymnasium_makes_them_natively_vectorised(name: str) -> None:
     np.testing.assert_allclose(info["arm_reward"].mean(1), reward)
 
 
+@pytest.mark.parametrize("name", ASSEMBLY)
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_the_single_environment_passes_the_checks_of_gymnasium_and_sb3() -> None:
+def test_the_single_environment_passes_the_checks_of_gymnasium_and_sb3(name: str) -> None:
     from gymnasium.utils.env_checker import check_env
 
-    env = gym.make(ASSEMBLY[1], pool=2, start_batch=4).unwrapped
+    env = gym.make(name, pool=2, start_batch=4).unwrapped
     check_env(env, skip_render_check=True)
     sb3 = pytest.importorskip("stable_baselines3.common.env_checker")
     sb3.check_env(env, warn=False, skip_render_check=True)
@@ -232,6 +233,21 @@ def test_a_picture_of_the_cell_can_be_drawn_without_a_screen() -> None:
     assert image.dtype == np.uint8
     assert image.ndim == 3
     assert image.std() > 5.0, "more than one colour"
+
+
+def test_where_mujoco_cannot_draw_the_cell_is_sketched_and_a_warning_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(*_: Any) -> None:
+        raise RuntimeError("no such display")
+
+    monkeypatch.setattr("mujoco.Renderer", none)
+    env = gym.make(ASSEMBLY[1], render_mode="rgb_array", pool=2, start_batch=4)
+    env.reset(seed=0)
+    env.step(np.zeros((2, 7)))
+    image = env.render()
+    assert "No EGL here (no such display): drawing with matplotlib" in caplog.text
+    assert isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.std() > 5.0
 
 
 def test_whatever_two_arms_are_told_they_keep_apart() -> None:

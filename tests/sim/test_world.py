@@ -56,6 +56,23 @@ def varied() -> BatchWorld:
     return BatchWorld(cell.load(), blueprint.load("connect"), 3, VARIED, pool=3, seed=5, n_threads=1)
 
 
+def test_a_joint_with_friction_sticks_before_its_target() -> None:
+    friction, step = 4.0, 0.01  # [N m], [rad]
+    errors = []
+    for each in (0.0, friction):
+        physics = PhysicsRange(joint_friction=(each, each))
+        world = BatchWorld(cell.load(), blueprint.load("connect"), 1, physics, n_threads=1)
+        park(world, [[0, -0.5, 0.02], [0, 0.5, 0.02]])
+        goal = hold(world, 100)
+        goal[..., 0] += step
+        world.advance(goal)
+        errors.append(goal[0, -1, :, 0] - world.state().q[0, :, 0])
+    # A joint that turns about the vertical carries no weight: nothing but friction keeps it from its target.
+    np.testing.assert_allclose(errors[0], 0.0, atol=2e-5)
+    assert (errors[1] > 0.3 * friction / mjcf.STIFFNESS[0]).all()
+    assert (errors[1] < 1.1 * friction / mjcf.STIFFNESS[0]).all()
+
+
 def test_an_environment_of_a_batch_is_the_same_as_one_alone(varied: BatchWorld) -> None:
     park(varied, [[0, 0, 0.02], [0, 0.075, 0.02]], [[0.0, 0.1]], np.arange(3))
     alone = BatchWorld(cell.load(), blueprint.load("connect"), 1, VARIED, pool=3, seed=5, n_threads=1)
