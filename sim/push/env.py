@@ -32,7 +32,8 @@ class Disturbance:
         current: steady acceleration of the object [m/s^2] in a direction drawn at reset; 3 just moves it.
         gust: acceleration of a random push [m/s^2].
         gust_chance: chance of such a push in a decision.
-        dead_robots: robots that stop for good at a decision drawn from the middle half of the episode.
+        dead_robots: robots that stop for good on the way, after a tenth to two fifths of the episode's decisions: by
+            then half of the goals are reached.
         goal_speed: speed at which the goal drifts during the first half [m/s].
     """
 
@@ -242,7 +243,7 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
         self._world.reset(np.stack([s.start for s in chosen]), robots, self._areas[index], materials, index)
         self._radio.reset(index, np.concatenate([robots, np.zeros_like(robots)], -1), self._delay, rng)
         self._step_count[index] = 0
-        self._death[index] = rng.integers(self.max_steps // 4, max(2, 3 * self.max_steps // 4), len(index))
+        self._death[index] = rng.integers(self.max_steps // 10, max(2, 2 * self.max_steps // 5), len(index))
         self._dead[index] = False
         for name, value in self._potentials().items():
             self._potential[name][index] = value[index]

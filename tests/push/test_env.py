@@ -125,6 +125,15 @@ def test_disturbances_act():
         blown.step(still)
     assert np.linalg.norm(blown.particles.mean(1) - start) > 0.01
 
+    gusty = CoopPushVectorEnv(1, robots=3, goals="near", disturbance={"gust": 12.0, "gust_chance": 0.5})
+    gusty.reset(seed=0)
+    speeds = []
+    for _ in range(12):
+        before = gusty.particles.mean(1)
+        gusty.step(still)
+        speeds.append(np.linalg.norm(gusty.particles.mean(1) - before) / gusty.config.control_period)
+    assert 2 <= sum(speed > 0.1 for speed in speeds) <= 10, speeds
+
     dead = CoopPushVectorEnv(1, robots=3, goals="near", max_steps=4, disturbance={"dead_robots": 1, "stiffness": 2.0})
     dead.reset(seed=0)
     for _ in range(3):
