@@ -25,7 +25,8 @@ from horseshoe.sim.assembly.render import Recorder, renderer
 from horseshoe.sim.assembly.scene import FIELDS, Assignment, SceneObserver
 from horseshoe.sim.assembly.starts import StartConfig, Starts, StartSampler
 from horseshoe.sim.assembly.task import OUTCOMES, Task, TaskConfig
-from horseshoe.sim.assembly.world import CHUNK, TICK, BatchWorld, PhysicsRange
+from horseshoe.sim.assembly.trace import CHUNK
+from horseshoe.sim.assembly.world import TICK, BatchWorld, PhysicsRange
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

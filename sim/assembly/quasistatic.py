@@ -18,7 +18,8 @@ from horseshoe.sim.assembly.blueprint import Blueprint
 from horseshoe.sim.assembly.cell import Cell
 from horseshoe.sim.assembly.quasistatic_cells import Cells
 from horseshoe.sim.assembly.quasistatic_kernels import advance_chunk
-from horseshoe.sim.assembly.world import CHUNK, TICK, PhysicsRange, Trace, WorldState, size_lag_strength
+from horseshoe.sim.assembly.trace import CHUNK, Trace
+from horseshoe.sim.assembly.world import TICK, PhysicsRange, WorldState, size_lag_strength
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -15,13 +15,13 @@ from horseshoe.hardware import xarm6
 from horseshoe.sim.assembly import magnets, mjcf
 from horseshoe.sim.assembly.blueprint import Blueprint
 from horseshoe.sim.assembly.cell import Cell
+from horseshoe.sim.assembly.trace import Trace
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 TICK = mjcf.TIME_STEP  # one servo tick is one physics step [s]
 LOOK = 2  # ticks between two looks at the magnets: over twice that time they throw a block past its place
-CHUNK = 4  # ticks between two states that are kept
 _SPEC = mujoco.mjtState.mjSTATE_CTRL | mujoco.mjtState.mjSTATE_XFRC_APPLIED | mujoco.mjtState.mjSTATE_EQ_ACTIVE
 _PER_ARM = xarm6.N_JOINTS + 2  # joints and slides
 
@@ -78,49 +78,6 @@ class WorldState:
     def take(self, index: Array | Mask | slice) -> "WorldState":
         """The environments of an index; copied, unless it is a slice."""
         return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
-
-
-class Trace:
-    """States that a batch of cells came through in the last decisions, every `CHUNK` ticks and at their ends.
-
-    Attributes:
-        states: oldest first, (1 + decisions * chunks, n_envs, size).
-    """
-
-    def __init__(self, state: Array) -> None:
-        self.states = state[None].copy()
-        self._ticks = 1  # of a decision
-
-    @property
-    def last(self) -> Array:
-        """What the last decision came through, its start apart, oldest first, (chunks, n_envs, size)."""
-        return self.states[-self._chunks :]
-
-    @property
-    def _chunks(self) -> int:
-        return -(-self._ticks // CHUNK)
-
-    def begin(self, ticks: int, memory: int) -> None:
-        """Make room for another decision of so many ticks, and let go of what is more than `memory` ticks ago."""
-        self._ticks = ticks
-        length = 1 + self._chunks * max(-(-memory // ticks), 1)
-        if len(self.states) != length:
-            self.states = np.repeat(self.states[-1:], length, axis=0)
-        else:
-            self.states[: -self._chunks] = self.states[self._chunks :]
-
-    def keep(self, tick: int, state: Array, rows: slice = slice(None)) -> None:
-        """Note the state of the environments in rows after `tick` ticks of the decision."""
-        if tick % CHUNK == 0 or tick == self._ticks:
-            self.last[(tick - 1) // CHUNK, rows] = state
-
-    def ago(self, lag: NDArray[np.intp]) -> Array:
-        """The states nearest to so many ticks ago, (n_envs, size), lag: (n_envs,)."""
-        decisions, chunks = np.divmod(np.arange(len(self.states))[::-1], self._chunks)
-        age = decisions * self._ticks
-        age += np.where(chunks > 0, self._ticks - (self._chunks - chunks) * CHUNK, 0)
-        moment = np.abs(age - lag[:, None]).argmin(1)
-        return np.asarray(self.states[moment, np.arange(self.states.shape[1])])
 
 
 class BatchWorld:

@@ -10,7 +10,8 @@ pytest.importorskip("mujoco")
 
 from horseshoe.sim.assembly.magnets import matrices
 from horseshoe.sim.assembly.perception import NoiseConfig, Perception, true_scene
-from horseshoe.sim.assembly.world import CHUNK, TICK, BatchWorld
+from horseshoe.sim.assembly.trace import CHUNK
+from horseshoe.sim.assembly.world import TICK, BatchWorld
 from tests.sim.conftest import hold, park
 
 N = 4
