@@ -89,10 +89,10 @@ def main() -> None:
         if result["recipe"]["episodes"] != options.episodes or {**theirs, **weights} != {**weights, **theirs}:
             parser.error(f"{file} holds another recipe: {result['recipe']}")
         theirs.update(weights)  # other policies may join later
-    columns = [*policies, *options.baselines]
+    measured = [*policies, *options.baselines]
     for row in options.rows:
         cells = result["cells"].setdefault(row, {})
-        for column in columns:
+        for column in measured:
             if column in cells:
                 continue
             print(f"{row}, {column}:")
@@ -102,6 +102,8 @@ def main() -> None:
             options.out.mkdir(parents=True, exist_ok=True)
             write_atomically(file, json.dumps(result, indent=1) + "\n")
     cells = {row: result["cells"][row] for row in ROWS if row in result["cells"]}
+    before = [name for name in result["recipe"]["weights"] if name not in policies]  # policies of an earlier call
+    columns = [*policies, *before, *options.baselines]
     write_atomically(file.with_suffix(".md"), table(cells, columns))
     plot(cells, columns, file.with_suffix(".png"))
     print(table(cells, columns))
