@@ -75,7 +75,8 @@ class RealCell(Nodes):
 
     def waits(self, what: str, times: int = 1) -> bool:
         """Whether the operator node waits, for the so-manieth time for this."""
-        return self.operator._waiting and what in self.told[-1] and sum(what in line for line in self.told) == times
+        told = list(self.told)  # another thread adds to it; what the node said comes a little later
+        return self.operator._waiting and sum(what in line for line in told) == times and what in told[-1]
 
     def close(self) -> None:
         super().close()
