@@ -18,7 +18,9 @@ from tqdm import tqdm
 
 import horseshoe.sim  # noqa: F401  registers the environment
 from horseshoe.configuration import write_atomically
+from horseshoe.errors import HorseshoeError
 from horseshoe.policies.runtime import TokenPolicy
+from horseshoe.ros_ws import push_table
 from horseshoe.ros_ws.push_decision import PushDecider
 from horseshoe.ros_ws.push_demo import run_episode, run_graph
 from horseshoe.ros_ws.push_summary import summarise
@@ -73,6 +75,10 @@ def main() -> None:
     parser.add_argument("--no-graph", action="store_true", help="leave ROS out")
     parser.add_argument("arguments", nargs="*", metavar="NAME:=VALUE", help="more for the graph, such as pace:=1")
     o = parser.parse_args()
+    try:
+        push_table.parse(o.arguments)
+    except HorseshoeError as error:
+        parser.error(str(error))
     if o.out.exists():
         parser.error(f"{o.out} exists already; name a new folder with --out")
     task = (o.policy, o.robots, o.goals, o.seed, o.episodes)

@@ -28,8 +28,8 @@ def _seconds(value: float | None) -> str:
 def _origin(contract: contracts.Contract) -> str:
     if contract.training.get("initial"):
         return (
-            "The run went on from the weights of earlier ones, so that no single command repeats it; docs/train.md tells\n"
-            "what came before, of which one stage, `horseshoe merge`, taught one network what two had learned."
+            f"The run went on from the weights of `{contract.training['initial']}`, so that no single command repeats it;\n"
+            "docs/train.md tells the stages of the shipped policies."
         )
     return f"Reproduce: `horseshoe train {contract.blueprint} --seed {contract.training['seed']}`."
 

@@ -1,6 +1,7 @@
 """From a checkpoint to a policy folder: ONNX, contract and card."""
 
 import json
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -78,13 +79,11 @@ def export(run: Path, folder: Path) -> float:
     Raises:
         HorseshoeError: no checkpoint there, or the two disagree by more than 1e-5; the folder is as it was then.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
-        made = Path(name)
-        difference = _export(run, made)
-        folder.mkdir(exist_ok=True)
-        for file in made.iterdir():
-            file.replace(folder / file.name)
+    with tempfile.TemporaryDirectory() as made:
+        difference = _export(run, Path(made))
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in Path(made).iterdir():
+            shutil.copy(file, folder)
     return difference
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -13,73 +12,23 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from horseshoe import configuration
-from horseshoe.action_config import ActionConfig
 from horseshoe.action_path import ActionPath
 from horseshoe.errors import HorseshoeError
 from horseshoe.hardware import capsules, xarm6
 from horseshoe.sim.assembly import blueprint as blueprints
 from horseshoe.sim.assembly import cell as cells
+from horseshoe.sim.assembly.config import TRAINING_PHYSICS, AssemblyConfig
 from horseshoe.sim.assembly.moments import Moments
-from horseshoe.sim.assembly.perception import NoiseConfig, Perception, true_scene
+from horseshoe.sim.assembly.perception import Perception, true_scene
 from horseshoe.sim.assembly.render import Recorder, renderer
 from horseshoe.sim.assembly.scene import FIELDS, Assignment, SceneObserver
-from horseshoe.sim.assembly.starts import StartConfig, Starts, StartSampler
-from horseshoe.sim.assembly.task import OUTCOMES, Task, TaskConfig
+from horseshoe.sim.assembly.starts import Starts, StartSampler
+from horseshoe.sim.assembly.task import OUTCOMES, Task
 from horseshoe.sim.assembly.trace import CHUNK
-from horseshoe.sim.assembly.world import TICK, BatchWorld, PhysicsRange
+from horseshoe.sim.assembly.world import TICK, BatchWorld
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-FLOOR = 0.01  # of the open fingertips over the table that the arms stand on [m]
-CLOSED = 0.02  # narrowest opening; the fingers of a hand that closes further advance into the table [m]
-# Of a full action in one decision [rad]. A faster hand shoves its block away before it has closed on it.
-JOINT_STEP = (0.084, 0.084, 0.084, 0.112, 0.112, 0.25)
-CLEARANCE = 0.025  # between the arms as commanded [m]; the guard stops them at 1 cm
-
-
-def default_action_config() -> ActionConfig:
-    """Action path of the xArm6 at the simulator's tick rate."""
-    return ActionConfig(
-        joint_lower=tuple(xarm6.JOINT_LOWER.tolist()),
-        joint_upper=tuple(xarm6.JOINT_UPPER.tolist()),
-        tick_rate=round(1 / TICK),
-        joint_step=JOINT_STEP,
-        gripper_range=(CLOSED, xarm6.GRIPPER_STROKE),
-        floor=FLOOR,
-        clearance=CLEARANCE,
-    )
-
-
-@dataclass(frozen=True)
-class AssemblyConfig:
-    """Everything that defines an assembly environment."""
-
-    blueprint: str = "u_shape"
-    cell: str | None = None
-    action: ActionConfig = field(default_factory=default_action_config)
-    noise: NoiseConfig = field(default_factory=NoiseConfig)
-    physics: PhysicsRange = field(default_factory=PhysicsRange)
-    starts: StartConfig = field(default_factory=StartConfig)
-    task: TaskConfig = field(default_factory=TaskConfig)
-
-    def __post_init__(self) -> None:
-        if self.noise.delay[1] > self.action.max_delay:
-            room = f"[0, {self.action.max_delay:g}] (action.max_delay)"
-            raise ValueError(f"noise.delay: {list(self.noise.delay)} s is outside {room}")
-
-
-TRAINING_PHYSICS = PhysicsRange(
-    mass=(0.6, 1.8),
-    size=(0.98, 1.02),
-    pad_friction=(0.7, 1.3),
-    table_friction=(0.25, 0.6),
-    servo_stiffness=(0.5, 1.3),
-    servo_damping=(0.7, 1.4),
-    servo_lag=(0.005, 0.06),
-    finger_force=(15.0, 35.0),
-    magnet=(0.85, 1.15),
-)
 
 
 class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
@@ -95,7 +44,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         num_envs: number of cells.
         config: what the environment is.
         n_threads: of action path and physics; what happens does not depend on them.
-        pool: number of differently randomised models; those of so many still fit into the cache of a processor.
+        pool: number of differently randomised models; 128 of them still fit into a processor's cache.
         start_batch: how many starts are drawn at a time.
         engine: "mujoco"; "quasistatic", fast, for the first part of training; or "pybullet" for the twin, whose physics
             are its own whatever `config.physics` says.

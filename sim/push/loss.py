@@ -9,7 +9,6 @@ import warp as wp  # noqa: TID253 (a module of kernels)
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from horseshoe.sim.push.config import PushConfig
 from horseshoe.sim.push.shapes import occupancy
 from horseshoe.sim.push.world import PushWorld
 
@@ -114,22 +113,16 @@ def contact(
 class Loss:
     """The planner's loss for one batch of scenes; one value per scene."""
 
-    def __init__(
-        self, config: PushConfig, goals: Array, area: float, steps: int, robots: int, device: Any = "cpu"
-    ) -> None:
+    def __init__(self, world: PushWorld, goals: Array, area: float) -> None:
         """Prepare the goal.
 
         Args:
-            config: the world.
+            world: whose rollouts are judged.
             goals: goal particles paired with the object's, shape (scenes, n, 2) [m].
             area: area of the object [m^2].
-            steps: control steps of the rollouts to come.
-            robots: number of robots.
-            device: that of the world.
         """
-        self._device = device
-        self._config, self._steps, self._robots, self._area = config, steps, robots, area
-        self._n = goals.shape[1]
+        self._world, self._area = world, area
+        config, device = world.config, world.device
         covered = occupancy(goals, area, config)
         inside = covered > 0.5
         fields = [distance_transform_edt(~i) - distance_transform_edt(i) + 0.5 for i in inside]
@@ -140,22 +133,23 @@ class Loss:
         self._scale = wp.array(scale.astype(np.float32), dtype=float, device=device)
         self._covered = wp.zeros(covered.shape, dtype=float, device=device, requires_grad=True)
 
-    def __call__(self, world: PushWorld) -> Any:
+    def __call__(self) -> Any:
         """Evaluate after a rollout, on the open tape if there is one; wp.array (scenes,)."""
-        config, t, x = self._config, self._steps, world.particles
+        world = self._world
+        config, t, x = world.config, world.steps, world.particles
         shape = self._goal.shape
-        per_particle = 1.0 / (self._n * LENGTH**2)
-        loss = wp.zeros(shape[0], dtype=float, device=self._device, requires_grad=True)
-        launch = partial(wp.launch, device=self._device)
+        per_particle = 1.0 / (shape[1] * LENGTH**2)
+        loss = wp.zeros(shape[0], dtype=float, device=world.device, requires_grad=True)
+        launch = partial(wp.launch, device=world.device)
         launch(match, shape, inputs=[t, x, self._goal, WEIGHTS["match"] * per_particle, loss])
         signed = WEIGHTS["signed_distance"] * per_particle
         launch(signed_distance, shape, inputs=[t, x, self._field, config.dx, signed, loss])
         self._covered.zero_()
-        launch(splat, shape, inputs=[t, x, config.dx, self._area / self._n / config.dx**2, self._covered])
+        launch(splat, shape, inputs=[t, x, config.dx, self._area / shape[1] / config.dx**2, self._covered])
         launch(density, self._covered.shape, inputs=[self._covered, self._covered_goal, self._scale, loss])
         every = 4
         moments = t // every
-        scale = WEIGHTS["contact"] / (max(moments, 1) * self._robots * LENGTH**2)
+        scale = WEIGHTS["contact"] / (max(moments, 1) * world.n_robots * LENGTH**2)
         reach = config.robot_radius + config.dx
-        launch(contact, (moments, shape[0], self._robots), inputs=[every, x, world.robots, reach, scale, loss])
+        launch(contact, (moments, shape[0], world.n_robots), inputs=[every, x, world.robots, reach, scale, loss])
         return loss

@@ -280,7 +280,7 @@ def _descend(
     steps, robots = best.actions.shape[:2]
     world = PushWorld(config, 1, len(scene.start), robots, steps)
     world.reset(scene.start[None], scene.robots[None], [scene.area], [scene.material])
-    loss = Loss(config, goal[None], scene.area, steps, robots, world.device)
+    loss = Loss(world, goal[None], scene.area)
     actions = world.vectors(best.actions[:, None], requires_grad=True)
     value = best.actions.copy()
     mean, square, k = np.zeros_like(value), np.zeros_like(value), 0
@@ -290,7 +290,7 @@ def _descend(
             break
         with wp.Tape() as tape:
             world.rollout(actions, tape)
-            total = loss(world)
+            total = loss()
         particles = world.particles.numpy()[:, 0].astype(float)
         exploded = bool(world.exploded[0])
         if exploded:  # the mark stays until a reset

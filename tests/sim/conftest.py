@@ -9,7 +9,8 @@ import pytest
 pytest.importorskip("mujoco")
 
 from horseshoe.sim.assembly import blueprint, cell
-from horseshoe.sim.assembly.env import AssemblyConfig, AssemblyVectorEnv
+from horseshoe.sim.assembly.config import AssemblyConfig
+from horseshoe.sim.assembly.env import AssemblyVectorEnv
 from horseshoe.sim.assembly.perception import NoiseConfig
 from horseshoe.sim.assembly.starts import HOME
 from horseshoe.sim.assembly.task import TaskConfig

@@ -12,7 +12,8 @@ pytest.importorskip("mujoco")
 import horseshoe.sim  # noqa: F401  registers the environments
 from horseshoe.errors import ConfigurationError, HorseshoeError
 from horseshoe.hardware import capsules
-from horseshoe.sim.assembly.env import TRAINING_PHYSICS, AssemblyConfig, AssemblyVectorEnv
+from horseshoe.sim.assembly.config import TRAINING_PHYSICS, AssemblyConfig
+from horseshoe.sim.assembly.env import AssemblyVectorEnv
 from horseshoe.sim.assembly.perception import NoiseConfig
 from horseshoe.sim.assembly.scene import FIELDS
 from horseshoe.sim.assembly.starts import StartConfig
