@@ -8,11 +8,14 @@ Run it with `horseshoe bench sim`. What is counted:
 - raw: one `mujoco.rollout` per decision, with the same models, states, controls, forces and threads that our step just
   had, writing states and sensor data as ours does;
 - raw, one model: the same once more with the first cell's model for all, which tells what it costs that every cell has
-  physics of its own.
+  physics of its own;
+- robosuite, where a Python that has it is given: steps of 50 ms, as it makes them; ours at the rate of the training,
+  and at faster ones up to the same 50 ms.
 
 They alternate in every round; ratios are medians over the rounds. A loaded machine makes both slower, ratios hold.
 """
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -28,13 +31,19 @@ from horseshoe.errors import HorseshoeError
 
 ROBOSUITE = Path(__file__).with_name("robosuite_lift.py")
 ACTION_STD = 0.2  # as a policy explores
+FASTER = (10.0, 20.0)  # decisions per second beside robosuite's 20, apart from those of the training [Hz]
 
 
-def make_env(n_envs: int, threads: int) -> Any:
-    """The environment of the shipped training, its episodes out of step with one another."""
+def make_env(n_envs: int, threads: int, rate: float | None = None) -> Any:
+    """The environment of the shipped training, or with another decision rate; its episodes out of step."""
+    from horseshoe.sim.assembly.config import default_action_config
     from horseshoe.sim.assembly.env import make_vector
 
     settings = configuration.read_yaml(configuration.resource("config/train/u_shape.yaml"))["env_config"]
+    if rate:
+        action = default_action_config()
+        step = [full * action.decision_rate / rate for full in action.joint_step]  # as fast as ever
+        settings["action"] = dataclasses.asdict(action) | {"decision_rate": rate, "joint_step": step}
     env = make_vector(n_envs, "u_shape", config=settings, n_threads=threads)
     env.reset(seed=0)
     env.steps[:] = np.random.default_rng(0).integers(env._whole_horizon, size=n_envs)
@@ -43,8 +52,11 @@ def make_env(n_envs: int, threads: int) -> Any:
 
 def record(env: Any, actions: np.ndarray) -> list[tuple[Any, ...]]:
     """Step, and keep what physics was given in every decision: models, states (n, size), controls (n, ticks, size)."""
+    from horseshoe.sim.assembly import world as worlds
+
     world, kept = env.world, []
     chunks: list[tuple[Any, ...]] = []
+    looks = -(-env.config.action.ticks_per_decision // worlds.LOOK)
 
     def one_by_one(work: Any, *more: Any) -> None:
         for arguments in zip(shares.rows, *more, strict=True):
@@ -64,7 +76,6 @@ def record(env: Any, actions: np.ndarray) -> list[tuple[Any, ...]]:
         for action in actions:
             chunks.clear()
             env.step(action)
-            looks = len(chunks) // len(world._shares.rows)
             parts = [chunks[k : k + looks] for k in range(0, len(chunks), looks)]
             models = [model for part in parts for model in part[0][0]]
             state = np.concatenate([part[0][1] for part in parts])
@@ -76,7 +87,7 @@ def record(env: Any, actions: np.ndarray) -> list[tuple[Any, ...]]:
     return kept
 
 
-def raw_seconds(env: Any, kept: list[tuple[Any, ...]]) -> float:
+def raw_seconds(env: Any, kept: list[tuple[Any, ...]], threads: int) -> float:
     """The same physics, one rollout a decision [s]."""
     import mujoco
     from mujoco.rollout import Rollout
@@ -84,16 +95,18 @@ def raw_seconds(env: Any, kept: list[tuple[Any, ...]]) -> float:
     from horseshoe.sim.assembly import world as worlds
 
     world = env.world
-    threads = len(world._shares.rows)
     data = [mujoco.MjData(world.models[0]) for _ in range(threads)]
     n, ticks = kept[0][2].shape[:2]
+    # Cells of one model side by side, as is fastest for it: a model has to be fetched once.
+    orders = [sorted(range(n), key=lambda i, models=models: id(models[i])) for models, _, _ in kept]
+    kept = [([m[i] for i in o], s[o], c[o]) for o, (m, s, c) in zip(orders, kept, strict=True)]
     states = np.empty((n, ticks, kept[0][1].shape[1]))
     sensors = np.empty((n, ticks, world.models[0].nsensordata))
     with Rollout(nthread=threads if threads > 1 else 0) as pool:
         begun = time.perf_counter()
         for models, state, control in kept:
             pool.rollout(
-                models, data, state, control, control_spec=int(worlds._SPEC), skip_checks=True, nstep=ticks,
+                models, data, state, control, control_spec=worlds._SPEC, skip_checks=True, nstep=ticks,
                 state=states, sensordata=sensors,
             )  # fmt: skip
         return time.perf_counter() - begun
@@ -105,6 +118,12 @@ def our_seconds(env: Any, actions: np.ndarray) -> float:
     for action in actions:
         env.step(action)
     return time.perf_counter() - begun
+
+
+def draw_starts(env: Any) -> None:
+    """Draw starts now if they would run out inside a measurement."""
+    if env._next + env.num_envs > len(env._pool):
+        env._pool, env._next = env.sampler.sample(env.rng, env._start_batch, env.start_config), 0
 
 
 def seconds_per_start(env: Any, count: int = 1024) -> float:
@@ -160,13 +179,14 @@ def run(n_envs: int, threads: int, rounds: int, decisions: int, robosuite: str |
     our_seconds(env, actions(5))
     start_cost = seconds_per_start(env)
     ours, raw, alike, theirs, resets = [], [], [], [], []
-    draw = env.sampler.sample
+    faster = {rate: make_env(n_envs, threads, rate) for rate in FASTER} if peer else {}
+    fast: dict[float, list[float]] = {rate: [] for rate in faster}
+    for other in faster.values():
+        our_seconds(other, actions(5))
     for k in tqdm(range(rounds), unit=" rounds"):
         chosen = actions(decisions)
+        draw_starts(env)
         before = env.snapshot()
-        if env._next + n_envs > len(env._pool):  # no draw of starts inside a measurement
-            env._pool, env._next = draw(env.rng, env._start_batch, env.start_config), 0
-            before = env.snapshot()
         first = env._next
         kept = record(env, chosen)
         resets.append((env._next - first) / decisions)
@@ -174,12 +194,17 @@ def run(n_envs: int, threads: int, rounds: int, decisions: int, robosuite: str |
         order = (0, 1) if k % 2 else (1, 0)
         for which in order:
             if which:
-                raw.append(raw_seconds(env, kept))
+                raw.append(raw_seconds(env, kept, threads))
             else:
                 ours.append(our_seconds(env, chosen))
-        alike.append(raw_seconds(env, [(models[:1] * n_envs, state, control) for models, state, control in kept]))
+        one = [(models[:1] * n_envs, state, control) for models, state, control in kept]
+        alike.append(raw_seconds(env, one, threads))
         if peer:
             theirs.append(peer.seconds(10))
+        for rate, other in faster.items():
+            draw_starts(other)
+            first = other._next
+            fast[rate].append(our_seconds(other, actions(decisions)) + (other._next - first) * start_cost)
     starts = float(np.mean(resets)) * start_cost * decisions
     total = np.array(ours) + starts
     per_step = float(np.median(total)) / decisions
@@ -198,11 +223,13 @@ def run(n_envs: int, threads: int, rounds: int, decisions: int, robosuite: str |
     }
     if peer:
         peer.close()
-        rate = 10 / float(np.median(theirs))
+        per_step_of_theirs = np.array(theirs) / 10
+        times = {env.config.action.decision_rate: total, **{rate: np.array(t) for rate, t in fast.items()}}
+        ratios = {f"{r:g}": per_step_of_theirs * decisions * n_envs / t for r, t in times.items()}
         result |= {
             "robosuite": peer.info,
-            "robosuite_env_steps_per_second": round(rate, 1),
-            "ratio_to_robosuite": round(float(np.median((np.array(theirs) / 10) / (total / decisions / n_envs))), 1),
+            "robosuite_env_steps_per_second": round(float(1 / np.median(per_step_of_theirs)), 1),
+            "ratio_to_robosuite_at_hz": {r: round(float(np.median(ratio)), 1) for r, ratio in ratios.items()},
         }
     return result
 
@@ -219,8 +246,12 @@ def table(result: dict[str, Any]) -> str:
         f"  one model   {alike:12,.0f} steps/s   instead of one for each cell",
     ]
     if "robosuite" in result:
-        rate, ratio = result["robosuite_env_steps_per_second"], result["ratio_to_robosuite"]
-        lines.append(f"robosuite     {rate:12,.1f} steps/s   ratio {ratio:.1f} (one process; it has no batches)")
+        theirs, rate = result["robosuite_env_steps_per_second"], result["robosuite"]["control_rate"]
+        lines.append(f"robosuite     {theirs:12,.1f} steps/s   at {rate} Hz, one process; it has no batches")
+        lines += [
+            f"  ours at {r:>2} Hz {ratio:10,.1f} times as many"
+            for r, ratio in result["ratio_to_robosuite_at_hz"].items()
+        ]
     else:
         lines.append("robosuite     skipped; see --robosuite-python")
     return "\n".join(lines)

@@ -30,22 +30,30 @@ class Shares:
     Args:
         n: environments.
         n_threads: threads, no more of which are used than there are environments.
+        size: most environments of a share; as many as a thread's part without it.
 
     Attributes:
-        rows: environments of each thread.
+        rows: environments of each share; whichever thread is free takes the next one.
     """
 
-    def __init__(self, n: int, n_threads: int) -> None:
-        count = min(max(n_threads, 1), n)
-        self.rows = [slice(*ends) for ends in pairwise(k * n // count for k in range(count + 1))]
-        self._threads = ThreadPoolExecutor(count) if count > 1 else None
+    def __init__(self, n: int, n_threads: int, size: int | None = None) -> None:
+        threads, ends = min(max(n_threads, 1), n), [0]
+        part = -(-n // threads)
+        while left := n - ends[-1]:
+            # The last shares are small, so that all threads are done at about the same time.
+            share = min(part, size, max(left // (2 * threads), size // 4, 1)) if size else part
+            ends.append(ends[-1] + min(share, left))
+        self.rows = [slice(*pair) for pair in pairwise(ends)]
+        self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def run(self, work: Callable[..., None], *more: Iterable[Any]) -> None:
-        """Call `work(rows, *more)` for the rows of every thread, with what `more` has for it, and wait for all."""
+        """Call `work(rows, *more)` for the rows of every share, with what `more` has for it, and wait for all."""
+        calls = zip(self.rows, *more, strict=True)
         if self._threads is None:
-            work(self.rows[0], *(next(iter(m)) for m in more))
+            for arguments in calls:
+                work(*arguments)
             return
-        running = [self._threads.submit(work, *arguments) for arguments in zip(self.rows, *more, strict=True)]
+        running = [self._threads.submit(work, *arguments) for arguments in calls]
         wait(running)
         for share in running:
             share.result()

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from horseshoe import configuration
-from horseshoe.sim.assembly.magnets import matrices
+from horseshoe.sim.assembly.magnets import matrices, products
 from horseshoe.sim.assembly.scene import Scene
 from horseshoe.sim.assembly.world import TICK, BatchWorld, WorldState
 
@@ -93,9 +93,8 @@ class Perception:
         shape = blocks.position.shape
         position = blocks.position + self._shift[rows] + rng.normal(0, 1, shape) * cfg.position * scale
         turn = self._turn[rows] + rng.normal(0, 1, shape) * cfg.rotation * scale
-        rotation = Rotation.from_rotvec(turn.reshape(-1, 3)).as_matrix().reshape(*shape, 3) @ matrices(
-            blocks.quaternion
-        )
+        turned = Rotation.from_rotvec(turn.reshape(-1, 3)).as_matrix().reshape(*shape, 3)
+        rotation = products(turned, matrices(blocks.quaternion))
         lost = (rng.random(shape[:2]) < cfg.dropout) & ~self._fresh[rows, None]
         position = np.where(lost[..., None], self._last_position[rows], position)
         rotation = np.where(lost[..., None, None], self._last_rotation[rows], rotation)

@@ -16,7 +16,7 @@ from horseshoe.hardware import xarm6
 from horseshoe.observation import Field, FieldSet
 from horseshoe.sim.assembly.blueprint import Blueprint
 from horseshoe.sim.assembly.cell import Cell
-from horseshoe.sim.assembly.magnets import rotation_angle
+from horseshoe.sim.assembly.magnets import products, rotation_angle
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -238,10 +238,11 @@ class SceneObserver:
             return (to_base @ vector[..., None])[..., 0]
 
         tool = self.tool_poses(scene.q)
-        place, turned = tool[..., :3, 3], to_base @ tool[..., :3, :3]
+        place, turned = tool[..., :3, 3], products(to_base, tool[..., :3, :3])
         to_tool = np.swapaxes(turned, -1, -2)
         block = scene.position[rows, second]
-        frame = to_base @ scene.rotation[rows, second] @ np.swapaxes(bp.goal_rotation[pair], -1, -2)
+        lying = products(to_base, scene.rotation[rows, second])
+        frame = products(lying, np.swapaxes(bp.goal_rotation[pair], -1, -2))
         goal, off = self.goal_errors(scene, pair)
         goal, from_tool = rotate(goal), rotate(block - place)
         other = np.roll(np.arange(arms), 1)  # the next arm; with one arm, itself
@@ -253,18 +254,18 @@ class SceneObserver:
             "tool_position": rotate(place - self._base[:, :3, 3]),
             "tool_rotation": _columns(turned),
             "block_in_tool": (to_tool @ from_tool[..., None])[..., 0],
-            "block_rotation_in_tool": _columns(to_tool @ frame),
-            "grasp_turn": _grasp_turn(to_tool @ to_base @ scene.rotation[rows, second]),
+            "block_rotation_in_tool": _columns(products(to_tool, frame)),
+            "grasp_turn": _grasp_turn(products(to_tool, lying)),
             "block_position": rotate(block - self._base[:, :3, 3]),
             "block_rotation": _columns(frame),
             "goal_error": goal,
             "goal_error_in_tool": (to_tool @ goal[..., None])[..., 0],
             "goal_rotation_error": _columns(off),
             "socket_block_from_tool": rotate(scene.position[rows, first] - place),
-            "socket_block_rotation": _columns(to_base @ scene.rotation[rows, first]),
+            "socket_block_rotation": _columns(products(to_base, scene.rotation[rows, first])),
             "serves": served[..., None].astype(np.float64),
             "other_tool_from_tool": rotate(place[:, other] - place),
-            "other_tool_rotation": _columns(to_base @ tool[:, other, :3, :3]),
+            "other_tool_rotation": _columns(products(to_base, tool[:, other, :3, :3])),
             "other_opening": scene.opening[:, other, None],
             "other_block_from_tool": rotate(block[:, other] - place),
             "other_goal_error": rotate(self.goal_errors(scene, pair[:, other])[0]),

@@ -281,7 +281,7 @@ class TwinWorld(BatchWorld):
         self._force[:] = 0.0
         self.trace.begin(n_ticks, self.memory)
         for tick in range(n_ticks):
-            position, rotation = self._block_poses()
+            position, rotation = self._blocks[..., :3], magnets.matrices(self._blocks[..., 3:])
             load = np.array([cell.load() for cell in self.cells])
             self.magnets.update(*self.magnets.gaps(position, rotation), load[:, 0], load[:, 1], TICK)
             wrench = self.magnets.wrenches(position, rotation)

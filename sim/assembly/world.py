@@ -22,7 +22,8 @@ Mask = NDArray[np.bool_]
 
 TICK = mjcf.TIME_STEP  # one servo tick is one physics step [s]
 LOOK = 2  # ticks between two looks at the magnets: over twice that time they throw a block past its place
-_SPEC = mujoco.mjtState.mjSTATE_CTRL | mujoco.mjtState.mjSTATE_XFRC_APPLIED | mujoco.mjtState.mjSTATE_EQ_ACTIVE
+SHARE = 32  # environments a thread takes through a decision at a time: what they need stays in its core's cache
+_SPEC = int(mujoco.mjtState.mjSTATE_CTRL | mujoco.mjtState.mjSTATE_XFRC_APPLIED | mujoco.mjtState.mjSTATE_EQ_ACTIVE)
 _PER_ARM = xarm6.N_JOINTS + 2  # joints and slides
 
 
@@ -122,8 +123,7 @@ class BatchWorld:
         self._pool[:] = self.models
         self._sizes, self._lags, self._strengths = size_lag_strength(self.physics)
         model = self.models[0]
-        # Every thread advances cells of its own from one look at the magnets to the next; none waits for another.
-        self._shares = Shares(n_envs, n_threads)
+        self._shares = Shares(n_envs, n_threads, SHARE)
         self._data = [mujoco.MjData(model) for _ in self._shares.rows]
         self._rollouts = [Rollout(nthread=0) for _ in self._shares.rows]
         self._nq, self._nv = model.nq, model.nv
@@ -149,10 +149,7 @@ class BatchWorld:
 
     def _assign(self, index: NDArray[np.intp]) -> None:
         self.model_index = index
-        # Cells of one model stand together: between two looks at the magnets what costs is fetching models.
-        self._orders = [np.argsort(index[rows], kind="stable") for rows in self._shares.rows]
-        share = zip(self._shares.rows, self._orders, strict=True)
-        self._env_models = [self._pool[index[rows][order]].tolist() for rows, order in share]
+        self._env_models = self._pool[index].tolist()
         self.magnets.size, self.magnets.strength = self._sizes[index], self._strengths[index]
 
     def reset(
@@ -197,50 +194,37 @@ class BatchWorld:
             control[..., 7 * r + 6] = xarm6.GRIPPER_STROKE - control[..., 7 * r + 6]
         self._force[:] = 0.0
         self.trace.begin(n_ticks, self.memory)
-        work = partial(self._advance, control)
-        self._shares.run(work, self._orders, self._env_models, self._rollouts, self._data)
+        self._shares.run(partial(self._advance, control), self._rollouts, self._data)
         self._name_sides()
 
-    def _advance(
-        self,
-        control: Array,
-        rows: slice,
-        order: NDArray[np.intp],
-        models: list[mujoco.MjModel],
-        rollout: Rollout,
-        data: mujoco.MjData,
-    ) -> None:
-        """What `advance` does for some of the environments; `order`: in which physics takes them, with which models."""
-        state, force, control = self._state[rows], self._force[rows], control[rows][order]
+    def _advance(self, control: Array, rows: slice, rollout: Rollout, data: mujoco.MjData) -> None:
+        """What `advance` does, for some of the environments."""
+        state, force, control, models = self._state[rows], self._force[rows], control[rows], self._env_models[rows]
         n_ticks, diverged = control.shape[1], self.diverged[rows]
         # A weld is a spring of known stiffness at rest: how far it gives way tells the load.
         give = self._compliance[self.model_index[rows]]
+        blocks, latched = self._blocks[rows], self.magnets.latched[rows][:, None]
+        inputs, states, sensors = self._control[rows], self._states[rows], self._sensors[rows]
         for start in range(0, n_ticks, LOOK):
             ticks = min(LOOK, n_ticks - start)
-            position, rotation = self._block_poses(rows)
-            distance, angle = self.magnets.gaps(position, rotation, rows)
-            load = distance / give[..., 0], angle / give[..., 1]
-            self.magnets.update(distance, angle, *load, dt=ticks * TICK, rows=rows)
-            buffer = self._control[rows, :ticks]
-            buffer[..., : control.shape[-1]] = control[:, start : start + ticks]
-            wrenches = self.magnets.wrenches(position, rotation, rows)[order]
-            buffer[..., self._xfrc] = wrenches.reshape(len(state), 1, -1)
-            buffer[..., self._eq] = self.magnets.latched[rows][order][:, None]
-            states, sensors = self._states[rows, :ticks], self._sensors[rows, :ticks]
             if ticks < LOOK:
-                buffer, states, sensors = buffer.copy(), states.copy(), sensors.copy()
+                inputs, states, sensors = inputs[:, :ticks].copy(), states[:, :ticks].copy(), sensors[:, :ticks].copy()
+            wrenches = self.magnets.look(blocks, give, ticks * TICK, rows)
+            inputs[..., : control.shape[-1]] = control[:, start : start + ticks]
+            inputs[..., self._xfrc] = wrenches.reshape(len(state), 1, -1)
+            inputs[..., self._eq] = latched
             rollout.rollout(
                 models,
                 [data],
-                state[order],
-                buffer,
-                control_spec=int(_SPEC),
+                state,
+                inputs,
+                control_spec=_SPEC,
                 skip_checks=True,
                 nstep=ticks,
                 state=states,
                 sensordata=sensors,
             )
-            _take_over(states, sensors, order, TICK, state, diverged, force)
+            _take_over(states, sensors, TICK, state, diverged, force)
             self.trace.keep(start + ticks, state, rows)
 
     def _name_sides(self) -> NDArray[np.intp]:
@@ -251,7 +235,7 @@ class BatchWorld:
         """
         quaternions = self._blocks[..., 3:]
         # Most lie as they should: z axes are 60 degrees from upright or more where x^2 + y^2 is beyond a quarter.
-        tilted = np.flatnonzero((quaternions[..., 1:3] ** 2).sum(-1).max(1) > 0.24)
+        tilted = np.flatnonzero((quaternions[..., 1] ** 2 + quaternions[..., 2] ** 2 > 0.24).any(1))
         turns = np.zeros(quaternions.shape[:2], dtype=np.intp)
         turns[tilted] = self.blueprint.quarter_turns(quaternions[tilted])
         env, pair = np.nonzero(self.magnets.latched)
@@ -330,10 +314,6 @@ class BatchWorld:
         """Position and quaternion of every block, a view of the state, shape (n_envs, B, 7)."""
         return self._state[:, 1 + self.n_arms * _PER_ARM : 1 + self._nq].reshape(self.n_envs, self.n_blocks, 7)
 
-    def _block_poses(self, rows: slice = slice(None)) -> tuple[Array, Array]:
-        blocks = self._blocks[rows]
-        return blocks[..., :3], magnets.matrices(blocks[..., 3:])
-
 
 def _weld_compliance(model: mujoco.MjModel, blueprint: Blueprint) -> Array:
     """Give of every weld per load [m/N, rad/(N m)], shape (P, 2).
@@ -350,22 +330,19 @@ def _weld_compliance(model: mujoco.MjModel, blueprint: Blueprint) -> Array:
 
 
 @compiled
-def _take_over(
-    states: Array, sensors: Array, order: NDArray[np.intp], dt: float, state: Array, diverged: Mask, force: Array
-) -> None:
+def _take_over(states: Array, sensors: Array, dt: float, state: Array, diverged: Mask, force: Array) -> None:
     """Take what a rollout came to, in place; what has diverged stays as it is.
 
     Args:
         states: after every tick, (n, ticks, size); the first number of a state is its time [s].
         sensors: contact forces in every tick [N], (n, ticks, 3 C).
-        order: which environments these are, (n,).
         dt: of a tick [s].
         state: before the rollout, (n, size).
         diverged: (n,).
         force: largest contact forces so far [N], (n, C).
     """
-    for k in range(len(states)):
-        i, after = order[k], states[k, -1]
+    for i in range(len(states)):
+        after = states[i, -1]
         # MuJoCo resets a state that explodes, time included; so does nothing else.
         sound = after[0] > state[i, 0] + (states.shape[1] - 0.5) * dt
         for j in range(1, len(after)):
@@ -377,5 +354,5 @@ def _take_over(
             state[i, j] = after[j]
         for c in range(force.shape[1]):
             for tick in range(states.shape[1]):
-                x, y, z = sensors[k, tick, 3 * c], sensors[k, tick, 3 * c + 1], sensors[k, tick, 3 * c + 2]
+                x, y, z = sensors[i, tick, 3 * c], sensors[i, tick, 3 * c + 1], sensors[i, tick, 3 * c + 2]
                 force[i, c] = max(force[i, c], np.sqrt(x * x + y * y + z * z))

@@ -23,9 +23,20 @@ print(xarm6.link_frames(np.zeros(6)).shape)
     assert done.stdout.strip() == "(6, 4, 4)"
 
 
-@pytest.mark.parametrize(("n", "threads", "expected"), [(5, 2, [2, 3]), (2, 8, [1, 1]), (3, 0, [3])])
-def test_every_environment_belongs_to_one_thread(n: int, threads: int, expected: list[int]) -> None:
-    rows = Shares(n, threads).rows
+@pytest.mark.parametrize(
+    ("n", "threads", "size", "expected"),
+    [
+        (5, 2, None, [3, 2]),
+        (2, 8, None, [1, 1]),
+        (3, 0, None, [3]),
+        (40, 2, 8, [8, 8, 6, 4, 3, 2, 2, 2, 2, 2, 1]),
+        (3, 2, 8, [2, 1]),
+    ],
+)
+def test_every_environment_belongs_to_one_share_and_the_last_shares_are_small(
+    n: int, threads: int, size: int | None, expected: list[int]
+) -> None:
+    rows = Shares(n, threads, size).rows
     assert [r.stop - r.start for r in rows] == expected
     assert [k for r in rows for k in range(n)[r]] == list(range(n))
 

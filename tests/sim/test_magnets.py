@@ -34,15 +34,15 @@ def gap_of(world: BatchWorld) -> np.ndarray:
 
 def pull(world: BatchWorld, force: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on pull the leg off the base (along y) with that force, both ways [N]."""
-    magnetic = world.magnets.wrenches
+    magnetic = world.magnets.look
 
-    def wrenches(*args: Any) -> np.ndarray:
+    def look(*args: Any) -> np.ndarray:
         total = magnetic(*args)
         total[:, 0, 1] -= force
         total[:, 1, 1] += force
         return total
 
-    monkeypatch.setattr(world.magnets, "wrenches", wrenches)
+    monkeypatch.setattr(world.magnets, "look", look)
 
 
 def dipoles(r: np.ndarray, m1: np.ndarray, m2: np.ndarray) -> np.ndarray:
