@@ -172,19 +172,11 @@ def run(n_envs: int, threads: int, rounds: int, decisions: int, robosuite: str |
     rng = np.random.default_rng(0)
     peer = Robosuite(robosuite) if robosuite else None
     ticks = env.config.action.ticks_per_decision
-
-    def actions(count: int) -> np.ndarray:
-        return rng.normal(0, ACTION_STD, (count, n_envs, env.n_arms, 7))
-
-    our_seconds(env, actions(5))
+    our_seconds(env, random_actions(rng, env, 5))
     start_cost = seconds_per_start(env)
-    ours, raw, alike, theirs, resets = [], [], [], [], []
-    faster = {rate: make_env(n_envs, threads, rate) for rate in FASTER} if peer else {}
-    fast: dict[float, list[float]] = {rate: [] for rate in faster}
-    for other in faster.values():
-        our_seconds(other, actions(5))
+    ours, raw, alike, resets = [], [], [], []
     for k in tqdm(range(rounds), unit=" rounds"):
-        chosen = actions(decisions)
+        chosen = random_actions(rng, env, decisions)
         draw_starts(env)
         before = env.snapshot()
         first = env._next
@@ -199,12 +191,6 @@ def run(n_envs: int, threads: int, rounds: int, decisions: int, robosuite: str |
                 ours.append(our_seconds(env, chosen))
         one = [(models[:1] * n_envs, state, control) for models, state, control in kept]
         alike.append(raw_seconds(env, one, threads))
-        if peer:
-            theirs.append(peer.seconds(10))
-        for rate, other in faster.items():
-            draw_starts(other)
-            first = other._next
-            fast[rate].append(our_seconds(other, actions(decisions)) + (other._next - first) * start_cost)
     starts = float(np.mean(resets)) * start_cost * decisions
     total = np.array(ours) + starts
     per_step = float(np.median(total)) / decisions
@@ -222,16 +208,38 @@ def run(n_envs: int, threads: int, rounds: int, decisions: int, robosuite: str |
         "load_average": os.getloadavg(),
     }
     if peer:
-        peer.close()
-        per_step_of_theirs = np.array(theirs) / 10
-        times = {env.config.action.decision_rate: total, **{rate: np.array(t) for rate, t in fast.items()}}
-        ratios = {f"{r:g}": per_step_of_theirs * decisions * n_envs / t for r, t in times.items()}
-        result |= {
-            "robosuite": peer.info,
-            "robosuite_env_steps_per_second": round(float(1 / np.median(per_step_of_theirs)), 1),
-            "ratio_to_robosuite_at_hz": {r: round(float(np.median(ratio)), 1) for r, ratio in ratios.items()},
-        }
+        result |= beside_robosuite(peer, env, threads, rounds, decisions, start_cost)
     return result
+
+
+def random_actions(rng: np.random.Generator, env: Any, count: int) -> np.ndarray:
+    """For that many decisions."""
+    return rng.normal(0, ACTION_STD, (count, env.num_envs, env.n_arms, 7))
+
+
+def beside_robosuite(
+    peer: Robosuite, env: Any, threads: int, rounds: int, decisions: int, start_cost: float
+) -> dict[str, Any]:
+    """Steps per second of robosuite, and how many times as many ours makes at each rate."""
+    n, rng = env.num_envs, np.random.default_rng(1)
+    envs = {env.config.action.decision_rate: env, **{rate: make_env(n, threads, rate) for rate in FASTER}}
+    for each in envs.values():
+        our_seconds(each, random_actions(rng, env, 5))
+    theirs: list[float] = []
+    ratios: dict[float, list[float]] = {rate: [] for rate in envs}
+    for _ in tqdm(range(rounds), unit=" rounds"):
+        theirs.append(peer.seconds(10) / 10)
+        for rate, each in envs.items():
+            draw_starts(each)
+            first = each._next
+            seconds = our_seconds(each, random_actions(rng, env, decisions)) + (each._next - first) * start_cost
+            ratios[rate].append(theirs[-1] * decisions * n / seconds)
+    peer.close()
+    return {
+        "robosuite": peer.info,
+        "robosuite_env_steps_per_second": round(float(1 / np.median(theirs)), 1),
+        "ratio_to_robosuite_at_hz": {f"{rate:g}": round(float(np.median(r)), 1) for rate, r in ratios.items()},
+    }
 
 
 def table(result: dict[str, Any]) -> str:
