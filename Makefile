@@ -1,6 +1,6 @@
 # Needs Python and make; everything else goes into $(VENV). Stamps re-install when setup.py or constraints.txt change.
-PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.10; do \
-	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3.11 python3 python3.12; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install -c constraints.txt
@@ -10,7 +10,8 @@ SETUP := setup.py setup.cfg pyproject.toml constraints.txt
 .PHONY: help demo test lint bench docs clean
 
 help:
-	@echo "make demo   the shipped policy on two emulated arms, through all of ROS: table, video, report (no torch)"
+	@echo "make demo   the shipped policy on two emulated arms, through all of ROS, and on 20 scenes in simulation:"
+	@echo "            tables, videos, report (no torch)"
 	@echo "            DEMO=push: six mobile robots push soft objects; through ROS: table, picture, video (no torch)"
 	@echo "make test   every test"
 	@echo "make lint   ruff, mypy and the direction of imports"
@@ -20,6 +21,7 @@ help:
 
 demo: $(VENV)/.stamp-demo$(if $(DEMO),-$(DEMO))
 	@$(BIN)/horseshoe demo $(if $(DEMO),--$(DEMO) --out out/demo-$(DEMO))
+	@$(if $(DEMO),,echo; echo "and 20 scenes it never saw, in simulation:"; $(BIN)/horseshoe demo --sim --out out/demo-sim)
 
 test: $(VENV)/.stamp-all
 	@$(BIN)/python -m pytest
@@ -41,7 +43,7 @@ clean:
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 $(VENV)/.stamp-venv:
-	@test -n "$(PYTHON)" || { echo "No Python 3.10 to 3.13 found; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 found; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Making $(VENV) with $$($(PYTHON) --version) ..."
 	@$(PYTHON) -m venv $(VENV) || { echo "On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@touch $@
@@ -60,5 +62,5 @@ $(VENV)/.stamp-all: $(VENV)/.stamp-demo
 	@echo "Installing everything: ROS 2, Warp, torch, test tools ..."
 	@$(PIP) --editable '.[sim,twin,push,robot,ros,train,dev]'
 	@$(BIN)/python -m venv $(VENV)/colcon  # which needs an older setuptools
-	@$(VENV)/colcon/bin/python -m pip -qq --disable-pip-version-check install colcon-common-extensions 'setuptools<80'
+	@$(VENV)/colcon/bin/python -m pip -qq --disable-pip-version-check install colcon-common-extensions==0.3.0 'setuptools<80'
 	@touch $@

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from horseshoe.errors import HorseshoeError
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -41,9 +43,16 @@ def save(
 
 
 def read_state(file: Path) -> dict[str, Any]:
-    """What a checkpoint knows beside its arrays: counters and the learning curve."""
-    with safe_open(file, "np") as f:
-        return json.loads(f.metadata()["state"])
+    """What a checkpoint knows beside its arrays: counters and the learning curve.
+
+    Raises:
+        HorseshoeError: it is no checkpoint.
+    """
+    try:
+        with safe_open(file, "np") as f:
+            return json.loads(f.metadata()["state"])
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise HorseshoeError(f"{file}: is no checkpoint of a training, or a broken one ({error})") from error
 
 
 def thin(curve: list[dict[str, float]], points: int = 200) -> list[dict[str, float]]:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from horseshoe import configuration
 from horseshoe import contract as contracts
-from horseshoe.errors import HorseshoeError
+from horseshoe.errors import ConfigurationError, HorseshoeError
 from horseshoe.policies.runtime import OnnxPolicy
 
 MAX_ENVS = 250
@@ -163,19 +163,26 @@ def evaluate(
     if seed in contracts.training_seeds(policy.contract):
         raise HorseshoeError(f"--seed: {seed} is a seed of the training; take another")
     n = min(episodes, MAX_ENVS)
-    env = gym.make_vec(
-        f"horseshoe.sim:{policy.contract.env}",
-        num_envs=n,
-        vectorization_mode="vector_entry_point",
-        config=environment_of(policy, noise, delay),
-        seed=seed,
-        engine=engine,
-        n_threads=threads,
-        pool=MAX_ENVS,
-    )
+    file = policy.folder / contracts.FILE
+    try:
+        env = gym.make_vec(
+            f"horseshoe.sim:{policy.contract.env}",
+            num_envs=n,
+            vectorization_mode="vector_entry_point",
+            config=environment_of(policy, noise, delay),
+            seed=seed,
+            engine=engine,
+            n_threads=threads,
+            pool=MAX_ENVS,
+        )
+    except gym.error.UnregisteredEnv as error:
+        known = ", ".join(sorted(name for name in gym.registry if name.startswith("horseshoe/")))
+        raise ConfigurationError(file, "env", f"'{policy.contract.env}' is unknown; choose from {known}") from error
+    except ConfigurationError as error:
+        raise HorseshoeError(f"environment of {file}: {error}") from error
     cell: Any = env.unwrapped
-    contracts.check_observation(policy.contract, cell.observer.fields, policy.folder / contracts.FILE)
-    contracts.check_task(policy.contract, cell.blueprint.name, cell.n_arms, policy.folder / contracts.FILE)
+    contracts.check_observation(policy.contract, cell.observer.fields, file)
+    contracts.check_task(policy.contract, cell.blueprint.name, cell.n_arms, file)
     recorder = cell.record(video_episodes) if video else None
     # Every environment runs its own share: stopping when enough have finished would favour short episodes.
     share = np.full(n, episodes // n)

@@ -62,7 +62,7 @@ class TrainConfig:
     n_steps: int = field(default=20, metadata={"range": (1, 4096)})
     decisions: int = field(default=8_000_000, metadata={"range": (1, 10**10)})
     warm_up: int = field(default=0, metadata={"range": (0, 10**10)})
-    seed: int = 0
+    seed: int = field(default=0, metadata={"range": (0, 2**31)})
     gamma: float = field(default=0.95, metadata={"range": (0.5, 0.9999)})
     gae_lambda: float = field(default=0.92, metadata={"range": (0.0, 1.0)})
     epochs: int = field(default=4, metadata={"range": (1, 100)})
@@ -341,6 +341,8 @@ def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_thre
     Raises:
         HorseshoeError: the folder holds a run with other settings.
     """
+    if initial is not None:
+        read_state(initial)
     folder.mkdir(parents=True, exist_ok=True)
     if initial is not None:
         config = dataclasses.replace(config, initial=initial.parent.name)

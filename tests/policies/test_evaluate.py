@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from horseshoe import contract as contracts
 from horseshoe.errors import ConfigurationError, HorseshoeError
 from horseshoe.policies import evaluate as evaluation
 from horseshoe.policies.evaluate import Evaluation, environment_of, evaluate
-from horseshoe.policies.runtime import OnnxPolicy
+from horseshoe.policies.runtime import OnnxPolicy, find
 from tests.policies.conftest import TINY
 
 SEED = 77
@@ -144,3 +145,28 @@ def test_a_video_of_the_first_episodes_is_written(loaded: OnnxPolicy, tmp_path: 
     assert frames[0].shape[2] == 3
     assert np.std(frames[0]) > 5.0
     assert [f.name for f in tmp_path.iterdir()] == ["v.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "env: horseshoe/UShape-v0",
+            "env: horseshoe/Nope-v0",
+            "contract.yaml: env: 'horseshoe/Nope-v0' is unknown; cho",
+        ),
+        ("    dropout: 0.05", "    dropout: 5.0", "contract.yaml: noise.dropout: 5.0 is outside"),
+        ("  - 6.283185307179586", "  - 60.0", "contract.yaml: action.joint_upper: goes beyond the xArm6's"),
+    ],
+)
+def test_a_contract_that_no_environment_fits_is_refused_by_file_and_field(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    folder = tmp_path / "policy"
+    shutil.copytree(find("u_shape"), folder)
+    file = folder / contracts.FILE
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    with pytest.raises(HorseshoeError, match=message):
+        evaluate(OnnxPolicy(folder), 1, 5)

@@ -18,8 +18,9 @@ from safetensors.numpy import load_file
 
 from horseshoe import cli, configuration
 from horseshoe.errors import ConfigurationError, HorseshoeError
-from horseshoe.policies import parallel, ppo, push_ppo
+from horseshoe.policies import checkpoint, parallel, ppo, push_ppo
 from horseshoe.policies.networks import ARCHITECTURES, ActorCritic, EntityAttention, Normaliser
+from horseshoe.policies.runtime import find
 from tests.conftest import wait_until
 from tests.policies.conftest import TINY
 
@@ -338,3 +339,20 @@ def test_a_success_is_worth_what_staying_there_would_earn() -> None:
 
 def test_the_state_in_a_checkpoint_is_json(run: Path) -> None:
     assert json.loads(json.dumps(ppo.read_state(run / "checkpoint.safetensors")))["updates"] >= 2
+
+
+def test_what_is_no_checkpoint_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    junk = tmp_path / "junk.safetensors"
+    junk.write_bytes(b"not a checkpoint at all")
+    with pytest.raises(HorseshoeError, match=r"junk.safetensors: is no checkpoint of a training"):
+        ppo.train(TINY, tmp_path / "run", junk)
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_can_go_on_from_the_shipped_weights() -> None:
+    policy = find("u_shape")
+    shipped = checkpoint.read_arrays(policy / "training.safetensors", "policy.")
+    config = configuration.load(ppo.TrainConfig, configuration.resource("config/train/u_shape_further.yaml"))
+    model = ppo.build(dataclasses.replace(config, n_envs=2, n_steps=2, minibatch=4), 1)
+    checkpoint.restore(policy / "training.safetensors", model.policy)
+    np.testing.assert_array_equal(model.policy.state_dict()["log_std"].numpy(), shipped["log_std"])
