@@ -202,7 +202,7 @@ def evaluate(
                 delays.append(info["delay"][i])
                 bar.update()
             if outcomes:
-                bar.set_postfix(success=f"{outcomes.count('success') / len(outcomes):.1%}")
+                bar.set_postfix(success=f"{outcomes.count('success') / len(outcomes):.1%}", refresh=False)
     if recorder and video:
         recorder.save(video, cell.frame_rate)
     settings = {

@@ -130,7 +130,7 @@ def evaluate(
                     bar.update(env.max_steps)
                 taken[k], reached[k] = 0, -1
             if outcomes:
-                bar.set_postfix(success=f"{outcomes.count('success') / len(outcomes):.1%}")
+                bar.set_postfix(success=f"{outcomes.count('success') / len(outcomes):.1%}", refresh=False)
     if video:
         _save_video(video, frames, 0.5 / period)
     settings = {
