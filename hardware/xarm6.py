@@ -78,6 +78,15 @@ def _origin(link: Link) -> Array:
 ORIGINS = np.stack([_origin(link) for link in LINKS])
 
 
+def limit_beyond(lower: ArrayLike, upper: ArrayLike) -> tuple[str, str] | None:
+    """Which joint limits [rad] (6,) go beyond the arm's, "joint_lower" or "joint_upper", and what to say of it."""
+    below, above = JOINT_LOWER - np.asarray(lower), np.asarray(upper) - JOINT_UPPER
+    for name, over, limits in (("joint_lower", below, JOINT_LOWER), ("joint_upper", above, JOINT_UPPER)):
+        if (over > 1e-6).any():
+            return name, f"goes beyond the xArm6's {limits.round(3).tolist()} rad"
+    return None
+
+
 @compiled
 def _place_links(q: Array, bases: Array, origins: Array, frames: Array) -> None:
     """Fill in the poses of links (n, 6, 4, 4) from joint positions (n, 6); bases take turns."""

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from horseshoe import configuration
 from horseshoe import contract as contracts
-from horseshoe.errors import ConfigurationError, HorseshoeError
+from horseshoe.errors import HorseshoeError
 from horseshoe.policies.runtime import OnnxPolicy
 
 MAX_ENVS = 250
@@ -158,28 +158,23 @@ def evaluate(
     Raises:
         HorseshoeError: training saw this seed, or the policy does not fit the environment.
     """
-    import gymnasium as gym
+    from horseshoe.policies import environments
 
     if seed in contracts.training_seeds(policy.contract):
         raise HorseshoeError(f"--seed: {seed} is a seed of the training; take another")
     n = min(episodes, MAX_ENVS)
     file = policy.folder / contracts.FILE
-    try:
-        env = gym.make_vec(
-            f"horseshoe.sim:{policy.contract.env}",
-            num_envs=n,
-            vectorization_mode="vector_entry_point",
-            config=environment_of(policy, noise, delay),
-            seed=seed,
-            engine=engine,
-            n_threads=threads,
-            pool=MAX_ENVS,
-        )
-    except gym.error.UnregisteredEnv as error:
-        known = ", ".join(sorted(name for name in gym.registry if name.startswith("horseshoe/")))
-        raise ConfigurationError(file, "env", f"'{policy.contract.env}' is unknown; choose from {known}") from error
-    except ConfigurationError as error:
-        raise HorseshoeError(f"environment of {file}: {error}") from error
+    env = environments.make(
+        policy.contract.env,
+        file,
+        f"environment of {file}",
+        num_envs=n,
+        config=environment_of(policy, noise, delay),
+        seed=seed,
+        engine=engine,
+        n_threads=threads,
+        pool=MAX_ENVS,
+    )
     cell: Any = env.unwrapped
     contracts.check_observation(policy.contract, cell.observer.fields, file)
     contracts.check_task(policy.contract, cell.blueprint.name, cell.n_arms, file)

@@ -19,8 +19,7 @@ from tqdm import tqdm
 
 from horseshoe import configuration
 from horseshoe import contract as contracts
-from horseshoe.errors import ConfigurationError, HorseshoeError
-from horseshoe.policies import checkpoint, parallel
+from horseshoe.policies import checkpoint, environments, parallel
 from horseshoe.policies.checkpoint import CHECKPOINT, read_state
 from horseshoe.policies.networks import ActorCritic
 from horseshoe.policies.vec_env import AgentVecEnv
@@ -276,21 +275,8 @@ def _make_env(config: TrainConfig, n_envs: int, n_threads: int, **more: Any) -> 
     """
     kwargs: dict[str, Any] = {"config": config.env_config} if config.env_config else {}
     kwargs |= {"engine": config.engine} if config.engine else {}
-    try:
-        return gym.make_vec(
-            f"horseshoe.sim:{config.env}",
-            num_envs=n_envs,
-            vectorization_mode="vector_entry_point",
-            seed=config.seed,
-            n_threads=n_threads,
-            **kwargs,
-            **more,
-        )
-    except gym.error.UnregisteredEnv as error:
-        known = ", ".join(sorted(name for name in gym.registry if name.startswith("horseshoe/")))
-        raise HorseshoeError(f"env: '{config.env}' is unknown; choose from {known}") from error
-    except ConfigurationError as error:
-        raise HorseshoeError(f"env_config: {error}") from error
+    kwargs |= {"num_envs": n_envs, "seed": config.seed, "n_threads": n_threads, **more}
+    return environments.make(config.env, None, "env_config", **kwargs)
 
 
 def check(config: TrainConfig) -> None:

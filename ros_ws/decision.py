@@ -59,12 +59,8 @@ class Decider:
             raise ConfigurationError(
                 file, "action.tick_rate", f"is {contract.action.tick_rate} Hz, the arms stream at {tick_rate} Hz"
             )
-        for name, limit in (("joint_lower", xarm6.JOINT_LOWER), ("joint_upper", xarm6.JOINT_UPPER)):
-            beyond = np.array(getattr(contract.action, name)) - limit
-            if ((beyond < -1e-6) if name == "joint_lower" else (beyond > 1e-6)).any():
-                raise ConfigurationError(
-                    file, f"action.{name}", f"goes beyond the xArm6's {limit.round(3).tolist()} rad"
-                )
+        if beyond := xarm6.limit_beyond(contract.action.joint_lower, contract.action.joint_upper):
+            raise ConfigurationError(file, f"action.{beyond[0]}", beyond[1])
         self.observer = SceneObserver(cell_, blueprint_)
         contracts.check_observation(contract, self.observer.fields, file)
         self.contract = contract

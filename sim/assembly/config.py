@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from horseshoe.action_config import ActionConfig
 from horseshoe.hardware import xarm6
 from horseshoe.sim.assembly.perception import NoiseConfig
@@ -47,10 +45,8 @@ class AssemblyConfig:
         if self.noise.delay[1] > self.action.max_delay:
             room = f"[0, {self.action.max_delay:g}] (action.max_delay)"
             raise ValueError(f"noise.delay: {list(self.noise.delay)} s is outside {room}")
-        for name, limits in (("joint_lower", xarm6.JOINT_LOWER), ("joint_upper", xarm6.JOINT_UPPER)):
-            beyond = np.array(getattr(self.action, name)) - limits
-            if ((beyond < -1e-6) if name == "joint_lower" else (beyond > 1e-6)).any():
-                raise ValueError(f"action.{name}: goes beyond the xArm6's {limits.round(3).tolist()} rad")
+        if beyond := xarm6.limit_beyond(self.action.joint_lower, self.action.joint_upper):
+            raise ValueError("action.{}: {}".format(*beyond))
 
 
 TRAINING_PHYSICS = PhysicsRange(

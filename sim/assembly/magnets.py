@@ -266,23 +266,22 @@ class Magnets:
         """Open every latch of the environments in mask, shape (n_envs,)."""
         self.latched[mask], self.parted[mask] = False, True
 
-    def wrenches(self, position: Array, rotation: Array, rows: slice = slice(None)) -> Array:
+    def wrenches(self, position: Array, rotation: Array) -> Array:
         """Magnetic wrench on every block about its centre, world frame.
 
         Args:
             position: block centres [m], shape (n, B, 3).
             rotation: block orientations, shape (n, B, 3, 3).
-            rows: which environments these are; all without it.
 
         Returns:
             [N, N m], shape (n, B, 6).
         """
         total = np.zeros((len(position), len(self.blueprint.blocks), 6))
         magnets = self.blueprint.magnet_block, self._lever, self._moment, self._pairs, self._latch
-        _wrenches(position, rotation, *magnets, self.latched[rows], self.size[rows], self.strength[rows], total)
+        _wrenches(position, rotation, *magnets, self.latched, self.size, self.strength, total)
         return total
 
-    def gaps(self, position: Array, rotation: Array, rows: slice = slice(None)) -> tuple[Array, Array]:
+    def gaps(self, position: Array, rotation: Array) -> tuple[Array, Array]:
         """How far every latchable pair is from being joined; arguments as those of `wrenches`.
 
         Returns:
@@ -291,7 +290,7 @@ class Magnets:
         bp = self.blueprint
         distance, angle = np.empty((2, len(position), len(bp.pairs)))
         magnets = bp.magnet_block, bp.magnet_position, bp.pairs, bp.goal_rotation
-        _gaps(position, rotation, *magnets, self.size[rows], distance, angle)
+        _gaps(position, rotation, *magnets, self.size, distance, angle)
         return distance, angle
 
     def look(self, poses: Array, give: Array, dt: float, rows: slice = slice(None)) -> Array:
@@ -312,9 +311,7 @@ class Magnets:
         _look(poses, give, dt, *magnets, self._pairs, self._latch, *state, total)
         return total
 
-    def update(
-        self, distance: Array, angle: Array, force: Array, torque: Array, dt: float, rows: slice = slice(None)
-    ) -> None:
+    def update(self, distance: Array, angle: Array, force: Array, torque: Array, dt: float) -> None:
         """Capture what came close enough and release what is pulled too hard.
 
         Args:
@@ -323,7 +320,6 @@ class Magnets:
             force: load on every latchable pair as the engine measures it [N], shape (n, P); ignored when open.
             torque: the same [N m], shape (n, P).
             dt: time since the last call [s].
-            rows: which environments these are; all without it.
         """
-        state = self.latched[rows], self.since[rows], self.parted[rows]
-        _update(distance, angle, force, torque, dt, self.strength[rows], self.blueprint.pairs, *state)
+        state = self.latched, self.since, self.parted
+        _update(distance, angle, force, torque, dt, self.strength, self.blueprint.pairs, *state)
