@@ -49,11 +49,13 @@ def _push_row(result: dict[str, Any]) -> str:
 
 def _write_push_card(folder: Path, contract: contracts.Contract, curve: list[dict[str, float]]) -> None:
     training, seen, last = contract.training, contract.environment, curve[-1]
-    minutes, seed = f"{last['seconds'] / 60:.0f} min on one core", training["seed"]
+    minutes, seed = f"{last['seconds'] / 60:.0f} min", training["seed"]
     if "dagger" in training:
         how = """Distilled: cloning of rollouts of its teachers, then rounds in which the policy drives and they say what
-they would do (DAgger). The teacher is the law of feedback (`sim/push/steer.py`), where the object must bend the planner."""
+they would do (DAgger). The teacher is the law of feedback (`sim/push/steer.py`), where the object must bend with gradients of the planner."""
         rounds = f"{training['dagger']} rounds of {training['episodes']} episodes per number of robots"
+        if training.get("ropes"):
+            rounds += f" and {training['ropes']} with ropes"
         setting = f"| rounds with the teachers | {rounds if training['dagger'] else 'none'} |"
         learning = f"""{last["step"]:.0f} gradient steps of {training["batch"]} decisions of a whole scene, from {last["decisions"]:.0f} decisions of single robots, in {minutes}
 (seed {seed}). Mean error of the velocity on rollouts not learnt from: {last["error"]:.3f} of the top speed."""

@@ -110,6 +110,7 @@ def _task_file(task: str) -> Path:
 @click.option("--architecture", type=click.Choice(["attention", "mlp"]), help="Of the policy; attention without it.")
 @click.option("--dagger", type=int, help="Rounds in which the planner takes over from the policy; none without it.")
 @click.option("--episodes", type=int, help="Per round and number of robots.")
+@click.option("--ropes", type=int, help="Further episodes, likewise, in which a rope is to be bent; none without it.")
 @click.option("--steps", type=int, help="Gradient steps per round; cloning is the first.")
 @click.option("--width", type=int, help="Of a token.")
 @click.option("--layers", type=int, help="Attention layers.")
@@ -117,7 +118,8 @@ def _task_file(task: str) -> Path:
 @click.option("--neighbours", type=int, help="How many of the nearest robots a robot sees.")
 @click.option("--particles", type=int, help="Points of the object, and of the goal, that a robot sees.")
 @click.option("--seed", type=int, help="Of everything; the same seed gives the same policy.")
-def distill(dataset: Path, run: Path | None, **given: Any) -> None:
+@click.option("--jobs", type=int, default=1, show_default=True, help="Processes for the rounds.")
+def distill(dataset: Path, run: Path | None, jobs: int, **given: Any) -> None:
     """Distil DATASET, a folder that `horseshoe plan --dataset` wrote, into a policy for pushing.
 
     A run that was interrupted goes on where its last checkpoint ends when the same command is given again.
@@ -133,7 +135,7 @@ def distill(dataset: Path, run: Path | None, **given: Any) -> None:
     settings = {"dataset": str(dataset), **{k: v for k, v in given.items() if v is not None}}
     config = configuration.load(distillation.DistillConfig, settings)
     folder = run or Path("runs") / f"push-{config.architecture}-{config.seed}"
-    distillation.distill(config, folder)
+    distillation.distill(config, folder, jobs)
     click.echo(f"Distilled. Next: horseshoe export {folder} policies/pretrained/push")
 
 

@@ -2,10 +2,11 @@
 
 Behaviour cloning of a data set comes first. Then, in rounds, the policy drives and its teacher says at every decision
 what it would have done there; that is added to the data, so that the policy learns the way back from its own mistakes
-(DAgger). The teacher is the law of feedback; where the object must bend it is the planner, whose plans depend on when
-they were made: there it takes over now and then, and what it does is added.
+(DAgger). The teacher is the law of feedback. Where the object must bend, gradients make better what the law would do:
+now and then the planner takes over from the policy like that, and what it does is added instead.
 """
 
+import multiprocessing
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -32,8 +33,10 @@ ENV = "horseshoe/CoopPush-v0"
 FILE = "distill.yaml"
 SHOWN = 32  # particles in a data set
 FIRST_SEED = 50  # of the scenes that the policy meets while it learns; data sets begin at 0
+ROPES = "ropes"  # goal set of those further episodes
 LED = 0.2  # share of the scenes in which the teacher drives
-ALONE = (5, 30)  # decisions that the policy drives before the planner takes over
+SHAKEN = 0.3  # noise on what the policy does, in half of the scenes, over the top speed
+ALONE = (10, 50)  # decisions that the policy drives before the planner takes over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +84,9 @@ class DistillConfig(ActorConfig):
         learning_rate: at the beginning; falls to 0 at the end.
         dagger: rounds with the teachers.
         episodes: per round and number of robots.
+        ropes: further episodes, likewise, in which a rope is to be bent, which takes more to learn than all else.
         horizon: decisions for which the planner takes over where the object must bend.
+        iterations: its gradient steps.
         save_every: gradient steps between checkpoints.
     """
 
@@ -91,7 +96,9 @@ class DistillConfig(ActorConfig):
     learning_rate: float = field(default=1e-3, metadata={"range": (1e-6, 1.0)})
     dagger: int = field(default=0, metadata={"range": (0, 1000)})
     episodes: int = field(default=16, metadata={"range": (1, 10_000)})
-    horizon: int = field(default=25, metadata={"range": (1, 115)})
+    ropes: int = field(default=0, metadata={"range": (0, 10_000)})
+    horizon: int = field(default=10, metadata={"range": (1, 45)})
+    iterations: int = field(default=15, metadata={"range": (0, 1000)})
     save_every: int = field(default=500, metadata={"range": (1, None)})
 
 
@@ -188,9 +195,7 @@ def make_env(goals: str, robots: int, num_envs: int, config: ActorConfig) -> Any
     ).unwrapped
 
 
-def collect(
-    env: Any, actor: TokenActor, config: DistillConfig, seed: int, bar: Any = None
-) -> dict[str, NDArray[np.float32]]:
+def collect(env: Any, actor: TokenActor, config: DistillConfig, seed: int) -> dict[str, NDArray[np.float32]]:
     """Let the policy drive while its teacher tells what it would do.
 
     Args:
@@ -198,7 +203,6 @@ def collect(
         actor: the policy.
         config: settings.
         seed: of scenes and of when the teacher takes over.
-        bar: of progress, updated once a decision.
 
     Returns:
         What the teacher would do or did, as a shard.
@@ -207,44 +211,38 @@ def collect(
     observation, _ = env.reset(seed=seed)
     step = env.config.robot_speed * env.config.control_period
     shown = np.linspace(0, env.particles.shape[1] - 1, SHOWN).astype(int)
-    before = env.robot_positions
-    bends = [env.bends(k) for k in range(n)]
-    plans: list[Any] = [None] * n
+    before, goals = env.robot_positions, env.goals[:, shown]
+    bends = np.array([env.bends(k) for k in range(n)])
+    plans: list[list[Array]] = [[] for _ in range(n)]
     alone = rng.integers(0, ALONE[1], n)
-    taught = rng.random(n) < LED  # the teacher drives some of the scenes, so that all of the way is in the data
-    now: list[list[dict[str, Array]]] = [[] for _ in range(n)]
-    kept: list[tuple[list[dict[str, Array]], Array]] = []
+    taught = (rng.random(n) < LED) & ~bends  # so that all of the way is in the data
+    shaken = rng.choice([0.0, SHAKEN], n)[:, None, None]
+    rows: list[dict[str, Array]] = []
+    exploded = np.zeros(n, dtype=bool)
     for _ in range(env.max_steps):
         with torch.no_grad():
             driven = actor.act(torch.from_numpy(pack(observation))).numpy().reshape(n, -1, 2)
-        planned, led = np.zeros(driven.shape), np.zeros(n, dtype=bool)
-        robots, body, goals = env.robot_positions, env.particles[:, shown], env.goals[:, shown]
-        for k in range(n):
-            if not bends[k]:
-                planned[k], led[k] = env.steer(k), taught[k]
+        driven = driven + shaken * rng.normal(size=driven.shape)
+        wanted, led = np.stack([env.steer(k) for k in range(n)]), taught.copy()
+        for k in np.flatnonzero(bends):
+            if not plans[k] and alone[k] == 0:
+                plans[k], alone[k] = list(env.improve(k, config.iterations)[: config.horizon]), rng.integers(*ALONE)
+            if plans[k]:
+                wanted[k], led[k] = plans[k].pop(0), True
             else:
-                if plans[k] is None and alone[k] == 0:
-                    plans[k] = env.plan(k)[: config.horizon]
-                if plans[k] is None:
-                    alone[k] -= 1
-                    continue
-                planned[k], led[k] = plans[k][len(now[k])], True
-            moved = (robots[k] - before[k]) / step
-            now[k].append({"robots": robots[k], "velocities": moved, "actions": planned[k], "particles": body[k]})
-        actions = np.where(led[:, None, None], env.to_own_frames(planned), driven)
+                alone[k] -= 1
+        robots = env.robot_positions
+        moved = (robots - before) / step
+        rows.append({"robots": robots, "velocities": moved, "actions": wanted, "particles": env.particles[:, shown]})
         before = robots
-        observation, _, terminated, truncated, _ = env.step(actions)
-        for k in range(n):
-            over = bool(terminated[k] or truncated[k])
-            if now[k] and (over or bends[k] and len(now[k]) == len(plans[k])):
-                kept += [] if terminated[k] else [(now[k], goals[k])]
-                plans[k], now[k], alone[k] = None, [], rng.integers(*ALONE)
-        if bar is not None:
-            bar.update()
-    names = ("robots", "velocities", "actions", "particles")
-    data = {name: np.array([row[name] for part, _ in kept for row in part], dtype=np.float32) for name in names}
-    data["goals"] = np.array([goal for _, goal in kept], dtype=np.float32)
-    data["offsets"] = np.cumsum([0, *(len(part) for part, _ in kept)])
+        actions = np.where(led[:, None, None], env.to_own_frames(wanted), driven)
+        observation, _, terminated, _, _ = env.step(actions)
+        exploded |= terminated
+    kept = np.flatnonzero(~exploded)
+    data = {name: np.stack([row[name][kept] for row in rows], axis=1) for name in rows[0]}
+    data = {name: value.reshape(-1, *value.shape[2:]).astype(np.float32) for name, value in data.items()}
+    data["goals"] = goals[kept].astype(np.float32)
+    data["offsets"] = np.arange(len(kept) + 1) * len(rows)
     return data
 
 
@@ -263,12 +261,13 @@ def load(folder: Path) -> tuple[DistillConfig, TokenActor, dict[str, Any]]:
     return config, actor, checkpoint.read_state(file)
 
 
-def distill(config: DistillConfig, folder: Path) -> TokenActor:
+def distill(config: DistillConfig, folder: Path, jobs: int = 1) -> TokenActor:
     """Distil a data set, or go on where the checkpoint in `folder` ends.
 
     Args:
         config: settings; they must be those of the checkpoint, but for more rounds with the teachers.
-        folder: run folder for `distill.yaml`, checkpoint and what the rounds with the planner gave.
+        folder: run folder for `distill.yaml`, checkpoint and what the rounds with the teachers gave.
+        jobs: number of processes for these rounds.
 
     Raises:
         HorseshoeError: the data set is broken, or the folder holds a run with other settings.
@@ -293,7 +292,8 @@ def distill(config: DistillConfig, folder: Path) -> TokenActor:
         for step in range(state["step"], total):
             while added < step // config.steps:
                 added += 1
-                _dagger_round(data, counts, goals, actor, config, folder, added)
+                for shard in _dagger_round(counts, goals, actor, config, folder, added, jobs):
+                    data.add(shard)
             loss = _learn(actor, optimizer, config, data, step, total)
             state["step"] = step + 1
             bar.update()
@@ -345,24 +345,38 @@ def _validate(actor: TokenActor, config: DistillConfig, data: Demonstrations) ->
 
 
 def _dagger_round(
-    data: Demonstrations,
-    counts: list[int],
-    goals: str,
-    actor: TokenActor,
-    config: DistillConfig,
-    folder: Path,
-    number: int,
-) -> None:
-    """Add a round's shards to the data; those that are there already are not made again."""
-    for robots in counts:
-        file = folder / f"dagger-{number:03d}-{robots}.npz"
-        if not file.exists():
-            env = make_env(goals, robots, config.episodes, config)
-            with tqdm(total=env.max_steps, desc=f"round {number}, {robots} robots", leave=False) as bar:
-                shard = collect(env, actor, config, FIRST_SEED + number, bar)
-            temporary = file.with_suffix(".tmp")
-            with open(temporary, "wb") as out:
-                np.savez_compressed(out, **shard)  # type: ignore[arg-type]
-            os.replace(temporary, file)
+    counts: list[int], goals: str, actor: TokenActor, config: DistillConfig, folder: Path, number: int, jobs: int
+) -> list[dict[str, NDArray[Any]]]:
+    """A round's shards; those that are there already are not made again."""
+    kinds = [(goals, config.episodes, ""), *([(ROPES, config.ropes, f"{ROPES}-")] if config.ropes else [])]
+    tasks = {
+        folder / f"dagger-{number:03d}-{mark}{robots}.npz": (name, robots, episodes, number, actor, config)
+        for name, episodes, mark in kinds
+        for robots in counts
+    }
+    todo = {file: task for file, task in tasks.items() if not file.exists()}
+    processes = min(jobs, len(todo))
+    pool = multiprocessing.get_context("spawn").Pool(processes) if processes > 1 else None
+    with tqdm(total=len(tasks), initial=len(tasks) - len(todo), desc=f"round {number}", leave=False) as bar:
+        try:
+            made = (pool.imap if pool else map)(_episodes, todo.values())
+            for file, shard in zip(todo, made, strict=True):
+                temporary = file.with_suffix(".tmp")
+                with open(temporary, "wb") as out:
+                    np.savez_compressed(out, **shard)  # type: ignore[arg-type]
+                os.replace(temporary, file)
+                bar.update()
+        finally:
+            if pool:
+                pool.terminate()
+    shards = []
+    for file in tasks:
         with np.load(file, allow_pickle=False) as read:
-            data.add(dict(read))
+            shards.append(dict(read))
+    return shards
+
+
+def _episodes(task: tuple[str, int, int, int, TokenActor, DistillConfig]) -> dict[str, NDArray[np.float32]]:
+    goals, robots, episodes, number, actor, config = task
+    torch.set_num_threads(1)
+    return collect(make_env(goals, robots, episodes, config), actor, config, FIRST_SEED + number)

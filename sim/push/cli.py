@@ -18,7 +18,11 @@ from horseshoe.errors import HorseshoeError
 @click.option("--held-out", is_flag=True, help="Take the goal from those kept for evaluation.")
 @click.option("--iterations", default=120, show_default=True, help="Most gradient steps.")
 @click.option("--horizon", type=int, help="Receding horizon: plan anew after this many decisions.")
-@click.option("--feedback", is_flag=True, help="Dataset: let the law of feedback act where the object keeps its shape.")
+@click.option(
+    "--feedback",
+    is_flag=True,
+    help="With --horizon: plans begin from the law of feedback; in a dataset it acts where the object keeps its shape.",
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Picture (.png), animation (.gif, .mp4) or dataset folder."
 )
@@ -45,7 +49,7 @@ def plan(
     horseshoe plan --goal wide --seed 7 --robots 6 --out plan.gif
     horseshoe plan --goal my_goal.png --shape L --out plan.png
     horseshoe plan --dataset 1000 --robots 3,4,6 --jobs 8 --out data/push
-    horseshoe plan --dataset 1000 --horizon 12 --iterations 0 --feedback --out data/led
+    horseshoe plan --dataset 1000 --horizon 10 --iterations 15 --feedback --out data/led
     horseshoe plan --dataset 100000 --executor ray --out data/push   # on a node of a Ray cluster
     """
     counts = _counts(robots)
@@ -69,6 +73,8 @@ def plan(
         scene = scenes.sample(scenes.load_goal_set(goal), Path(goal).stem, first + seed, counts[0], config)
     settings = planner.PlannerConfig(iterations=iterations)
     _check_horizon(horizon)
+    if feedback and horizon is None:
+        raise HorseshoeError("--feedback: give --horizon too, the decisions after which to plan anew")
     rounds = -(-MAX_DECISIONS // horizon) if horizon else 0
     with tqdm(total=rounds or iterations, desc=scene.name, unit="plan" if rounds else "step") as bar:
 
@@ -79,7 +85,7 @@ def plan(
         if horizon is None:
             found = planner.plan(scene, config, settings, seed, progress)
         else:
-            found = planner.replan(scene, config, settings, seed, horizon, rounds, progress)
+            found = planner.replan(scene, config, settings, seed, horizon, rounds, progress, feedback)
     reached = "reached" if found.success else "not reached"
     click.echo(f"{scene.name}: goal {reached}, incremental IoU {found.score:.3f} after {len(found.actions)} decisions "
                f"({len(found.actions) * config.control_period:.1f} s), planned in {found.seconds:.1f} s")  # fmt: skip

@@ -38,7 +38,7 @@ class Material:
 
 MATERIALS = {
     "box": Material(),
-    "rope": Material(shear=3.0, bulk=6.0, yield_strain=0.03),
+    "rope": Material(shear=3.0, bulk=6.0, yield_strain=0.1),
 }
 
 

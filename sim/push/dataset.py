@@ -38,7 +38,8 @@ class Recipe:
         planner: its settings.
         horizon: plan anew after this many decisions, with the settings of `planner.receding` and as many gradient
             steps as `planner` has; 0 for whole plans.
-        feedback: let the law of feedback (`steer.py`) act where the object keeps its shape.
+        feedback: let the law of feedback (`steer.py`) act where the object keeps its shape, and begin plans from it
+            elsewhere.
     """
 
     goals: str = "wide"
@@ -66,7 +67,8 @@ def make_shard(job: tuple[Recipe, int, int]) -> tuple[int, bytes, dict[str, Any]
                 found = follow(scene, config, MAX_DECISIONS)
             elif recipe.horizon:
                 settings = receding(robots, recipe.planner.iterations)
-                found = replan(scene, config, settings, seed, recipe.horizon, MAX_DECISIONS // recipe.horizon)
+                rounds = MAX_DECISIONS // recipe.horizon
+                found = replan(scene, config, settings, seed, recipe.horizon, rounds, feedback=recipe.feedback)
             else:
                 found = plan(scene, config, recipe.planner, seed)
         except Exploded:

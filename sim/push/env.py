@@ -172,7 +172,7 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
         return planner.plan(task, self.config, chosen).actions
 
     def bends(self, scene: int) -> bool:
-        """Whether the object of a scene must change its shape, for which `plan` is the better teacher than `steer`."""
+        """Whether the object of a scene must change its shape: there `improve` is a better teacher than `steer`."""
         start, goal = self.scenes[scene].start, self._goal[scene]
         return must_bend(start, goal)
 
@@ -188,6 +188,26 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
         from horseshoe.sim.push.steer import steer
 
         return steer(self.particles[scene], self._goal[scene], self.robot_positions[scene], self.config)
+
+    def improve(self, scene: int, iterations: int) -> Array:
+        """What the law of feedback would do from here on, made better by gradients (`planner.improve`).
+
+        Args:
+            scene: which.
+            iterations: gradient steps.
+
+        Returns:
+            Velocities over the top speed in the arena's axes, shape (decisions, robots, 2); no decisions where the law
+            would make the object explode.
+        """
+        from horseshoe.sim.push import planner
+
+        body, goal, robots = self.particles[scene], self._goal[scene], self.robot_positions[scene]
+        task = replace(self.scenes[scene], start=body, goal=goal, robots=robots, paired=True)
+        try:
+            return planner.improve(task, self.config, iterations).actions
+        except planner.Exploded:
+            return np.zeros((0, self.robots, 2))
 
     def to_own_frames(self, velocities: Array) -> Array:
         """Turn arena velocities (such as a plan's) into actions; both (num_envs, robots, 2)."""

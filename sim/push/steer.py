@@ -6,6 +6,7 @@ near ones. Every robot keeps to a rim around the object, shares it out with its 
 has to move than before it, and moves with what it stands beside.
 """
 
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,19 +15,46 @@ from scipy.spatial import cKDTree
 
 from horseshoe.sim.push.config import PushConfig
 from horseshoe.sim.push.shapes import place
-from horseshoe.sim.push.warm_start import rotation
+from horseshoe.sim.push.warm_start import change_of_shape, rotation
 
 Array = NDArray[np.float64]
 
-CAGE = 0.15  # worth of a place on the rim that only encloses the object, against one right behind what moves farthest
-CRUISE = 0.7  # share of the top speed used to carry
-SETTLE = 0.4  # time in which the rest of the way is done at the end [s]
-PRESS = 0.003  # how far a robot leans on the object [m]
+
+@dataclass(frozen=True)
+class Manner:
+    """How an object is handled.
+
+    Attributes:
+        cage: worth of a place on the rim that only encloses the object, against one right behind what moves farthest.
+        ends: what a place at the end of something long is worth beyond that.
+        cruise: share of the top speed used to carry.
+        settle: time in which the rest of the way is done at the end [s].
+        press: how far a robot leans on the object [m].
+        detour: distance from the rim of a robot that walks along it [m].
+        ready: way to a robot's place at which the others begin to wait [m].
+        impatience: share of the speed at which they go on all the same.
+        care: how much a robot that walks keeps off the object before it goes on, in [0, 1].
+    """
+
+    cage: float
+    ends: float
+    cruise: float
+    settle: float
+    press: float
+    detour: float
+    ready: float
+    impatience: float
+    care: float
+
+
+STIFF = Manner(0.15, 0.0, 0.7, 0.4, 0.003, 0.02, 0.05, 0.2, 0.0)
+# What must be bent is soft: all push at once, from one side and from its ends, and nobody touches it before.
+SOFT = Manner(0.005, 0.05, 1.0, 0.1, 0.006, 0.05, 0.1, 0.0, 1.0)
+BENT = 0.006, 0.012  # mean change of shape to go at which an object counts as soft, and as nothing else [m]
 FRONT = 0.01  # room left before what moves towards a robot [m]
-DETOUR = 0.02  # distance from the rim of a robot that walks along it [m]
-WALK, KEEP = 6.0, 8.0  # gains along the rim and towards it [1/s]
-READY, PATIENCE = 0.05, 0.08  # way to a robot's place at which the others begin to wait, and until they all do [m]
-IMPATIENCE = 0.2  # share of the speed at which they go on all the same
+NEAR = 0.02  # how much too near a robot stops walking, at full care [m]
+WALK, KEEP = 7.0, 8.0  # gains along the rim and towards it [1/s]
+PATIENCE = 0.08  # way to a robot's place, beyond `ready`, at which all wait [m]
 ARRIVED = 0.004  # mean way left of the particles at which the robots rest [m]
 ROOM = 2.15  # radii of rim that a robot takes
 
@@ -49,33 +77,41 @@ def steer(body: Array, goal: Array, robots: Array, config: PushConfig) -> Array:
     top = config.robot_speed
     left = float(np.linalg.norm(goal - body, axis=1).mean())
 
+    how = manner(body, goal)
+
     ring, tangent = rim(body, clearance)
     outward = np.stack([tangent[:, 1], -tangent[:, 0]], axis=1)
     field = _flow(ring, body, goal, tree)
     use = -(field * outward).sum(1) / max(float(np.linalg.norm(field, axis=1).max()), 1e-6)
     at = cKDTree(ring).query(robots)[1]
-    error = _share_out(at, CAGE + (1.0 - CAGE) * np.clip(use, 0.0, 1.0), ring, config)
+    weight = how.cage + (1.0 - how.cage) * np.clip(use, 0.0, 1.0) + how.ends * _ends(ring, outward, body, tree)
+    error = _share_out(at, weight, ring, config)
+    walks = np.abs(error) > 0.02
     off = np.linalg.norm(robots - ring[at], axis=1)
-    ready = 1.0 - (np.abs(error) + np.maximum(off - 0.02, 0.0) - READY) / PATIENCE
-    gate = float(np.clip(ready, IMPATIENCE, 1.0).min())
+    ready = 1.0 - (np.abs(error) + np.maximum(off - 0.02, 0.0) - how.ready) / PATIENCE
+    gate = float(np.clip(ready, how.impatience, 1.0).min())
 
     gap, nearest = tree.query(robots)
     away = (robots - body[nearest]) / np.maximum(gap, 1e-6)[:, None]
     room = np.maximum(
-        DETOUR * np.clip((np.abs(error) - 0.02) / 0.05, 0.0, 1.0), FRONT * np.clip(-3.0 * use[at], 0.0, 1.0)
+        how.detour * np.clip((np.abs(error) - 0.02) / 0.05, 0.0, 1.0), FRONT * np.clip(-3.0 * use[at], 0.0, 1.0)
     )
-    lack = clearance - PRESS + room - gap
+    lack = clearance - how.press + room - gap
     # Who pushes is not kept from it: what yields late is pushed all the same.
-    gain = np.where(lack > 0.0, KEEP * np.clip(1.0 - 3.0 * use[at], 0.0, 1.0), KEEP)
+    yielding = np.maximum(np.clip(1.0 - 3.0 * use[at], 0.0, 1.0), how.care * walks)
+    gain = KEEP * np.where(lack > 0.0, yielding, 1.0)
     flow = _flow(robots, body, goal, tree)
-    rate = min(1.0 / SETTLE, CRUISE * top / max(float(np.linalg.norm(flow, axis=1).max()), 1e-6))
-    velocity = (
-        np.clip(WALK * error, -top, top)[:, None] * tangent[at]
-        + np.clip(gain * lack, -top, top)[:, None] * away
-        + gate * rate * flow
-    )
+    rate = min(1.0 / how.settle, how.cruise * top / max(float(np.linalg.norm(flow, axis=1).max()), 1e-6))
+    walk = np.clip(WALK * error, -top, top) * (1.0 - how.care * np.clip(lack / NEAR, 0.0, 1.0))
+    velocity = walk[:, None] * tangent[at] + np.clip(gain * lack, -top, top)[:, None] * away + gate * rate * flow
     velocity *= np.clip((left - ARRIVED) / 0.004, 0.0, 1.0) / top
     return np.asarray(velocity / np.maximum(np.linalg.norm(velocity, axis=1, keepdims=True), 1.0))
+
+
+def manner(body: Array, goal: Array) -> Manner:
+    """How to handle an object with particles at body that shall be at goal, both (n, 2) [m]."""
+    soft = float(np.clip((change_of_shape(body, goal) - BENT[0]) / (BENT[1] - BENT[0]), 0.0, 1.0))
+    return Manner(*(a + soft * (b - a) for a, b in zip(astuple(STIFF), astuple(SOFT), strict=True)))
 
 
 def rim(body: Array, clearance: float) -> tuple[Array, Array]:
@@ -114,6 +150,14 @@ def _flow(points: Array, body: Array, goal: Array, tree: cKDTree) -> Array:
     arm = points - c0
     local = change[tree.query(points, k=20)[1]].mean(1)
     return np.asarray(c1 - c0 + turn * np.stack([-arm[:, 1], arm[:, 0]], axis=1) + local)
+
+
+def _ends(ring: Array, outward: Array, body: Array, tree: cKDTree) -> Array:
+    """How much the object beside points of the rim (k, 2) points towards them, in [0, 1], shape (k,)."""
+    near = body[tree.query(ring, k=40)[1]]
+    x, y = np.moveaxis(near - near.mean(1, keepdims=True), -1, 0)
+    angle = 0.5 * np.arctan2(2.0 * (x * y).sum(1), (x**2 - y**2).sum(1))
+    return np.asarray((outward * np.stack([np.cos(angle), np.sin(angle)], axis=1)).sum(1) ** 2)
 
 
 def _share_out(at: NDArray[np.int_], weight: Array, ring: Array, config: PushConfig) -> Array:

@@ -51,11 +51,16 @@ def paired_goal(scene: Scene) -> Array:
     return scene.goal if scene.paired else pair(scene.start, scene.goal)
 
 
-def must_bend(start: Array, goal: Array) -> bool:
-    """Whether an object at start must change its shape to become the (paired) goal, both (n, 2) [m]."""
+def change_of_shape(start: Array, goal: Array) -> float:
+    """How far particles at start, at best moved and turned, are from the (paired) goal on average [m]; both (n, 2)."""
     c0, c1 = start.mean(0), goal.mean(0)
     back = place(goal - c1, (0.0, 0.0), -rotation(start - c0, goal - c1))
-    return bool(np.linalg.norm(back - (start - c0), axis=1).mean() > BENT)
+    return float(np.linalg.norm(back - (start - c0), axis=1).mean())
+
+
+def must_bend(start: Array, goal: Array) -> bool:
+    """Whether an object at start must change its shape to become the (paired) goal, both (n, 2) [m]."""
+    return change_of_shape(start, goal) > BENT
 
 
 def path(start: Array, goal: Array, share: Array) -> Array:

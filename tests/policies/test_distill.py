@@ -29,6 +29,7 @@ from horseshoe.policies.networks import ARCHITECTURES
 from horseshoe.policies.runtime import TokenPolicy
 from horseshoe.sim.push.dataset import Recipe, make_shard
 from horseshoe.sim.push.planner import PlannerConfig
+from horseshoe.sim.push.warm_start import must_bend
 
 RECIPE = Recipe("near", (4,), 0, PlannerConfig(iterations=0, candidates=2, restarts=1))
 
@@ -109,6 +110,22 @@ def test_the_teacher_adds_what_it_would_do_where_the_policy_went(dataset: Path, 
         data.add(dict(shard))
     assert len(data) > before
     assert data.robots == [4]
+
+
+def test_rounds_in_several_processes_give_the_same_and_ropes_come_on_top(
+    dataset: Path, distilled: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(distilled, tmp_path / "run", ignore=shutil.ignore_patterns("dagger-*")))
+    config, actor, _ = distill.load(run)
+    ropes = replace(config, ropes=1, iterations=0)
+    wide, bent = distill._dagger_round([4], "near", actor, ropes, run, 1, jobs=2)
+    (alone,) = distill._dagger_round([4], "near", actor, config, tmp_path, 1, jobs=1)
+    for name, value in wide.items():
+        np.testing.assert_array_equal(alone[name], value, err_msg=name)
+    assert sorted(file.name for file in run.glob("dagger-*")) == ["dagger-001-4.npz", "dagger-001-ropes-4.npz"]
+    assert len(bent["robots"]) > 20
+    start, goal = bent["particles"][bent["offsets"][0]], bent["goals"][0]
+    assert must_bend(start, goal)
 
 
 def test_samples_show_what_the_robots_saw_and_did(dataset: Path) -> None:

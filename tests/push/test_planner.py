@@ -47,6 +47,16 @@ def test_a_goal_that_no_restart_reaches_gets_a_longer_descent():
     assert len(found.history) == 8
 
 
+def test_gradients_from_the_law_are_the_same_for_the_same_state_and_better_than_the_law(monkeypatch):
+    monkeypatch.setattr(planner, "AHEAD", 30)
+    rope = scenes.sample(scenes.load_goal_set("wide"), "wide", scenes.HELD_OUT + 2, 6, CONFIG)
+    law = planner.follow(rope, CONFIG, 30)
+    a, b = (planner.improve(rope, CONFIG, 6) for _ in range(2))
+    np.testing.assert_array_equal(a.actions, b.actions)
+    assert a.score > law.score
+    assert len(a.actions) == 30
+
+
 def test_replanning_carries_on_from_where_the_object_is():
     settings = planner.PlannerConfig(iterations=0, candidates=2, restarts=1)
     found = planner.replan(near(scenes.HELD_OUT), CONFIG, settings, 0, every=12, rounds=6)

@@ -106,7 +106,7 @@ def test_a_goal_outside_the_arena_or_of_another_size_is_refused():
 
 
 def test_unknown_names_are_answered_with_the_valid_ones():
-    with pytest.raises(HorseshoeError, match="the sets are near, unseen, wide"):
+    with pytest.raises(HorseshoeError, match="the sets are near, ropes, unseen, wide"):
         scenes.load_goal_set("far")
     with pytest.raises(HorseshoeError, match="the shapes are box, rope"):
         shapes.particles("X", 10)

@@ -1,3 +1,5 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
@@ -6,7 +8,7 @@ from horseshoe.sim.push import dataset, planner, scenes
 from horseshoe.sim.push.config import PushConfig
 from horseshoe.sim.push.planner import PlannerConfig
 from horseshoe.sim.push.shapes import bend, particles, place
-from horseshoe.sim.push.steer import rim, steer
+from horseshoe.sim.push.steer import SOFT, STIFF, manner, rim, steer
 from horseshoe.sim.push.warm_start import must_bend
 
 CONFIG = PushConfig()
@@ -48,6 +50,15 @@ def test_the_law_brings_the_object_to_its_goal_and_keeps_it_there(robots: int) -
     found = planner.follow(near(scenes.HELD_OUT, robots), CONFIG, 80)
     assert found.score > 0.85
     assert len(found.particles) == len(found.robots) == 81
+
+
+def test_a_rope_that_must_bend_is_handled_as_something_soft_and_is_bent():
+    rope = scenes.sample(scenes.load_goal_set("wide"), "wide", 500010, 6, CONFIG)
+    assert must_bend(rope.start, rope.goal)
+    assert astuple(manner(rope.start, rope.goal)) == pytest.approx(astuple(SOFT))
+    assert manner(rope.start, rope.start + 0.1) == STIFF
+    found = planner.follow(rope, CONFIG, 60)
+    assert found.score > 0.5
 
 
 def test_only_what_changes_its_shape_must_bend() -> None:
