@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from horseshoe.configuration import write_atomically
 from horseshoe.sim.push import scenes
-from horseshoe.sim.push.config import PushConfig
+from horseshoe.sim.push.config import MATERIALS, PushConfig
 from horseshoe.sim.push.planner import PlannerConfig, plan
 from horseshoe.sim.push.shapes import SUCCESS
 
@@ -65,7 +65,7 @@ def main() -> None:
             "cpu_seconds": round(time.process_time() - cpu, 2),
             "decisions": len(found.actions),
             "gradient_steps": len(found.history),
-            "rope": scene.material.yield_strain < 0.1,
+            "rope": scene.material == MATERIALS["rope"],
         }
         result["summary"] = summary(list(result["plans"].values()))
         write_atomically(options.out, json.dumps(result, indent=1) + "\n")

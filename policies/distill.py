@@ -195,7 +195,7 @@ def make_env(goals: str, robots: int, num_envs: int, config: ActorConfig) -> Any
     ).unwrapped
 
 
-def collect(env: Any, actor: TokenActor, config: DistillConfig, seed: int) -> dict[str, NDArray[np.float32]]:
+def collect(env: Any, actor: TokenActor, config: DistillConfig, seed: int) -> dict[str, NDArray[Any]]:
     """Let the policy drive while its teacher tells what it would do.
 
     Args:
@@ -239,11 +239,11 @@ def collect(env: Any, actor: TokenActor, config: DistillConfig, seed: int) -> di
         observation, _, terminated, _, _ = env.step(actions)
         exploded |= terminated
     kept = np.flatnonzero(~exploded)
-    data = {name: np.stack([row[name][kept] for row in rows], axis=1) for name in rows[0]}
-    data = {name: value.reshape(-1, *value.shape[2:]).astype(np.float32) for name, value in data.items()}
-    data["goals"] = goals[kept].astype(np.float32)
-    data["offsets"] = np.arange(len(kept) + 1) * len(rows)
-    return data
+    data: dict[str, NDArray[Any]] = {"goals": goals[kept], "offsets": np.arange(len(kept) + 1) * len(rows)}
+    for name in rows[0]:
+        each = np.stack([row[name][kept] for row in rows], axis=1)
+        data[name] = each.reshape(-1, *each.shape[2:])
+    return {name: value if name == "offsets" else value.astype(np.float32) for name, value in data.items()}
 
 
 def load(folder: Path) -> tuple[DistillConfig, TokenActor, dict[str, Any]]:
@@ -376,7 +376,7 @@ def _dagger_round(
     return shards
 
 
-def _episodes(task: tuple[str, int, int, int, TokenActor, DistillConfig]) -> dict[str, NDArray[np.float32]]:
+def _episodes(task: tuple[str, int, int, int, TokenActor, DistillConfig]) -> dict[str, NDArray[Any]]:
     goals, robots, episodes, number, actor, config = task
     torch.set_num_threads(1)
     return collect(make_env(goals, robots, episodes, config), actor, config, FIRST_SEED + number)
