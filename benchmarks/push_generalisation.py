@@ -2,7 +2,7 @@
 
     python benchmarks/push_generalisation.py
     python benchmarks/push_generalisation.py --policy runs/mine --also runs/mlp --episodes 20 --out results/mine
-    python benchmarks/push_generalisation.py --rows "turbulence" --baselines open-loop      # some of it
+    python benchmarks/push_generalisation.py --rows "gusts and a current" --baselines open-loop      # some of it
 
 Every row is 50 goals kept for evaluation, the same scenes for all columns. `--also` adds other policy folders, such
 as a cloned MLP. Writes push_generalisation.json, .png and .md (a table) to --out.
@@ -28,7 +28,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "messages at once": {"delay": (0.0, 0.0)},
     "messages 0.5 s late": {"delay": (0.5, 0.5)},
     "gusts and a current": {"disturbance": {"gust": 6.0, "gust_chance": 0.2, "current": 1.0}},
-    "turbulence": {"disturbance": {"gust": 12.0, "gust_chance": 0.2}},
+    "gusts twice as strong": {"disturbance": {"gust": 12.0, "gust_chance": 0.2}},
     "a robot dies": {"disturbance": {"dead_robots": 1}},
     "the goal moves": {"disturbance": {"goal_speed": 0.06}},
 }
