@@ -118,7 +118,7 @@ def _task_file(task: str) -> Path:
 @click.option("--neighbours", type=int, help="How many of the nearest robots a robot sees.")
 @click.option("--particles", type=int, help="Points of the object, and of the goal, that a robot sees.")
 @click.option("--seed", type=int, help="Of everything; the same seed gives the same policy.")
-@click.option("--jobs", type=int, default=1, show_default=True, help="Processes for the rounds.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes for the rounds.")
 def distill(dataset: Path, run: Path | None, jobs: int, **given: Any) -> None:
     """Distil DATASET, a folder that `horseshoe plan --dataset` wrote, into a policy for pushing.
 
