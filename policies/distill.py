@@ -10,6 +10,8 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,8 +35,8 @@ ENV = "horseshoe/CoopPush-v0"
 FILE = "distill.yaml"
 SHOWN = 32  # particles in a data set
 FIRST_SEED = 50  # of the scenes that the policy meets while it learns; data sets begin at 0
-ROPES = "ropes"  # goal set of those further episodes
-LED = 0.2  # share of the scenes in which the teacher drives
+ROPES = "ropes"  # goal set of the episodes that `DistillConfig.ropes` adds
+LED = 0.2  # share of the scenes, of those in which nothing bends, that the teacher drives
 SHAKEN = 0.3  # noise on what the policy does, in half of the scenes, over the top speed
 ALONE = (10, 50)  # decisions that the policy drives before the planner takes over
 
@@ -224,7 +226,7 @@ def collect(env: Any, actor: TokenActor, config: DistillConfig, seed: int) -> di
             driven = actor.act(torch.from_numpy(pack(observation))).numpy().reshape(n, -1, 2)
         driven = driven + shaken * rng.normal(size=driven.shape)
         wanted, led = np.stack([env.steer(k) for k in range(n)]), taught.copy()
-        for k in np.flatnonzero(bends):
+        for k in np.flatnonzero(bends & ~exploded):
             if not plans[k] and alone[k] == 0:
                 plans[k], alone[k] = list(env.improve(k, config.iterations)[: config.horizon]), rng.integers(*ALONE)
             if plans[k]:
@@ -349,26 +351,31 @@ def _dagger_round(
 ) -> list[dict[str, NDArray[Any]]]:
     """A round's shards; those that are there already are not made again."""
     kinds = [(goals, config.episodes, ""), *([(ROPES, config.ropes, f"{ROPES}-")] if config.ropes else [])]
+    # As arrays: torch's tensors would be shared with the processes, a file descriptor for each of them.
+    weights = {name: value.numpy().copy() for name, value in actor.state_dict().items()}
     tasks = {
-        folder / f"dagger-{number:03d}-{mark}{robots}.npz": (name, robots, episodes, number, actor, config)
+        folder / f"dagger-{number:03d}-{mark}{robots}.npz": (name, robots, episodes, number, weights, config)
         for name, episodes, mark in kinds
         for robots in counts
     }
     todo = {file: task for file, task in tasks.items() if not file.exists()}
     processes = min(jobs, len(todo))
-    pool = multiprocessing.get_context("spawn").Pool(processes) if processes > 1 else None
-    with tqdm(total=len(tasks), initial=len(tasks) - len(todo), desc=f"round {number}", leave=False) as bar:
-        try:
-            made = (pool.imap if pool else map)(_episodes, todo.values())
-            for file, shard in zip(todo, made, strict=True):
-                temporary = file.with_suffix(".tmp")
-                with open(temporary, "wb") as out:
-                    np.savez_compressed(out, **shard)  # type: ignore[arg-type]
-                os.replace(temporary, file)
-                bar.update()
-        finally:
-            if pool:
-                pool.terminate()
+    with ExitStack() as stack:
+        made: Iterable[dict[str, NDArray[Any]]]
+        if processes > 1:
+            spawn = multiprocessing.get_context("spawn")
+            made = stack.enter_context(ProcessPoolExecutor(processes, spawn)).map(_episodes, todo.values())
+        else:
+            made = map(_episodes, todo.values())
+        bar = stack.enter_context(
+            tqdm(total=len(tasks), initial=len(tasks) - len(todo), desc=f"round {number}", leave=False)
+        )
+        for file, shard in zip(todo, made, strict=True):
+            temporary = file.with_suffix(".tmp")
+            with open(temporary, "wb") as out:
+                np.savez_compressed(out, **shard)  # type: ignore[arg-type]
+            os.replace(temporary, file)
+            bar.update()
     shards = []
     for file in tasks:
         with np.load(file, allow_pickle=False) as read:
@@ -376,7 +383,9 @@ def _dagger_round(
     return shards
 
 
-def _episodes(task: tuple[str, int, int, int, TokenActor, DistillConfig]) -> dict[str, NDArray[Any]]:
-    goals, robots, episodes, number, actor, config = task
+def _episodes(task: tuple[str, int, int, int, dict[str, NDArray[Any]], DistillConfig]) -> dict[str, NDArray[Any]]:
+    goals, robots, episodes, number, weights, config = task
     torch.set_num_threads(1)
+    actor = make_actor(config)
+    actor.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     return collect(make_env(goals, robots, episodes, config), actor, config, FIRST_SEED + number)

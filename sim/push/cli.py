@@ -53,6 +53,8 @@ def plan(
     horseshoe plan --dataset 100000 --executor ray --out data/push   # on a node of a Ray cluster
     """
     counts = _counts(robots)
+    if feedback and horizon is None:
+        raise HorseshoeError("--feedback: give --horizon too, the decisions after which to plan anew")
     if dataset is not None:
         _dataset(goal, counts, seed, held_out, iterations, horizon, feedback, out, dataset, jobs, executor)
         return
@@ -73,8 +75,6 @@ def plan(
         scene = scenes.sample(scenes.load_goal_set(goal), Path(goal).stem, first + seed, counts[0], config)
     settings = planner.PlannerConfig(iterations=iterations)
     _check_horizon(horizon)
-    if feedback and horizon is None:
-        raise HorseshoeError("--feedback: give --horizon too, the decisions after which to plan anew")
     rounds = -(-MAX_DECISIONS // horizon) if horizon else 0
     with tqdm(total=rounds or iterations, desc=scene.name, unit="plan" if rounds else "step") as bar:
 

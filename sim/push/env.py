@@ -190,7 +190,7 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
         return steer(self.particles[scene], self._goal[scene], self.robot_positions[scene], self.config)
 
     def improve(self, scene: int, iterations: int) -> Array:
-        """What the law of feedback would do from here on, made better by gradients (`planner.improve`).
+        """What the law of feedback would do from here on, made better by gradients; it knows nothing of disturbances.
 
         Args:
             scene: which.

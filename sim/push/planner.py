@@ -153,8 +153,8 @@ def plan(
 def improve(scene: Scene, config: PushConfig, iterations: int) -> Plan:
     """What the law of feedback would do in the next `AHEAD` decisions, made better by gradients.
 
-    Equal states get equal answers, near states near ones: the law has no clock, and gradients change it little. This
-    bends ropes more often than the law alone.
+    Equal states get equal answers: the law has no clock, and the gradients no chance. This bends ropes more often than
+    the law alone.
 
     Args:
         scene: the task from here on.
@@ -189,7 +189,7 @@ def replan(
         scene: the task.
         config: the world.
         settings: of each planning round.
-        seed: of the first plans.
+        seed: of the first plans; with `feedback` there is no chance.
         every: decisions taken between plans.
         rounds: most planning rounds.
         progress: called after every round with the rounds done and the score.

@@ -114,6 +114,7 @@ def test_a_broken_manifest_is_refused(tmp_path):
         (["--dataset", "4"], "--dataset needs --out"),
         (["--dataset", "4", "--out", "x", "--held-out"], "are kept for evaluation"),
         (["--horizon", "200"], "--horizon 200: must be within [1, 115] decisions"),
+        (["--dataset", "4", "--out", "x", "--feedback"], "--feedback: give --horizon too"),
         (["--dataset", "4", "--out", "x", "--horizon", "0"], "--horizon 0: must be within [1, 115] decisions"),
     ],
 )
