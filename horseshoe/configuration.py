@@ -36,9 +36,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML that quotes text which the loader would take for a number, such as the revision 392e7."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
 
 
 def resource(path: str | Path) -> Path:
@@ -125,7 +130,8 @@ def check_ranges(config: Any) -> None:
 
 def save_yaml(config: Any, path: str | Path) -> None:
     """Write a dataclass or mapping as YAML; the file appears whole or not at all."""
-    write_atomically(path, yaml.safe_dump(dump(config), sort_keys=False, width=120, allow_unicode=True))
+    text = yaml.dump(dump(config), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+    write_atomically(path, text)
 
 
 def keep(config: Any, path: str | Path, grows: Collection[str] = (), free: Collection[str] = ()) -> None:

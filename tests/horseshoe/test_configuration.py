@@ -65,6 +65,12 @@ def test_a_saved_configuration_reads_back_equal(tmp_path: Path) -> None:
     assert load(Scene, dump(scene)) == scene
 
 
+@pytest.mark.parametrize("text", ["85e2625", "1e5", "1e-3", "0123456", "on", "null"])
+def test_text_that_looks_like_something_else_stays_text(tmp_path: Path, text: str) -> None:
+    save_yaml({"revision": text}, tmp_path / "contract.yaml")
+    assert read_yaml(tmp_path / "contract.yaml") == {"revision": text}
+
+
 @pytest.mark.parametrize(
     ("change", "where", "says"),
     [
