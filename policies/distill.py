@@ -184,7 +184,7 @@ def make_actor(config: ActorConfig) -> TokenActor:
 
 
 def make_env(goals: str, robots: int, num_envs: int, config: ActorConfig) -> Any:
-    """The environment in which the policy meets the planner; its scenes are not those kept for evaluation."""
+    """The environment in which a policy learns; its scenes are not those kept for evaluation."""
     return gym.make_vec(
         f"horseshoe.sim:{ENV}",
         num_envs=num_envs,
@@ -241,11 +241,11 @@ def collect(env: Any, actor: TokenActor, config: DistillConfig, seed: int) -> di
         observation, _, terminated, _, _ = env.step(actions)
         exploded |= terminated
     kept = np.flatnonzero(~exploded)
-    data: dict[str, NDArray[Any]] = {"goals": goals[kept], "offsets": np.arange(len(kept) + 1) * len(rows)}
+    data = {"goals": goals[kept].astype(np.float32), "offsets": np.arange(len(kept) + 1) * len(rows)}
     for name in rows[0]:
-        each = np.stack([row[name][kept] for row in rows], axis=1)
+        each = np.stack([row[name][kept] for row in rows], axis=1, dtype=np.float32)
         data[name] = each.reshape(-1, *each.shape[2:])
-    return {name: value if name == "offsets" else value.astype(np.float32) for name, value in data.items()}
+    return data
 
 
 def load(folder: Path) -> tuple[DistillConfig, TokenActor, dict[str, Any]]:

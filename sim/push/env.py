@@ -162,11 +162,10 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
 
         given = None if settings is None else configuration.load(planner.PlannerConfig, settings)
         chosen = given or planner.receding(self.robots)
-        body, goal, robots = self.particles[scene], self._goal[scene], self.robot_positions[scene]
-        now = shapes.occupancy(body, self._areas[scene], self.config)
+        task = self._task(scene)
+        now = shapes.occupancy(task.start, task.area, self.config)
         if shapes.incremental_iou(now, self._before[scene], self._wanted[scene]) >= chosen.good_enough:
             return np.zeros((SETTLE, self.robots, 2))
-        task = replace(self.scenes[scene], start=body, goal=goal, robots=robots, paired=True)
         if given is None:
             return planner.first_plan(task, self.config, chosen)
         return planner.plan(task, self.config, chosen).actions
@@ -202,12 +201,15 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
         """
         from horseshoe.sim.push import planner
 
-        body, goal, robots = self.particles[scene], self._goal[scene], self.robot_positions[scene]
-        task = replace(self.scenes[scene], start=body, goal=goal, robots=robots, paired=True)
         try:
-            return planner.improve(task, self.config, iterations).actions
+            return planner.improve(self._task(scene), self.config, iterations).actions
         except planner.Exploded:
             return np.zeros((0, self.robots, 2))
+
+    def _task(self, scene: int) -> scenes.Scene:
+        """What is left to do in a scene."""
+        body, goal, robots = self.particles[scene], self._goal[scene], self.robot_positions[scene]
+        return replace(self.scenes[scene], start=body, goal=goal, robots=robots, paired=True)
 
     def to_own_frames(self, velocities: Array) -> Array:
         """Turn arena velocities (such as a plan's) into actions; both (num_envs, robots, 2)."""

@@ -207,7 +207,7 @@ def replan(
     goal = paired_goal(scene)
     world = PushWorld(config, 1, len(scene.start), len(scene.robots), every)
     world.reset(scene.start[None], scene.robots[None], [scene.area], [scene.material])
-    before, wanted = (occupancy(x, scene.area, config) for x in (scene.start, scene.goal))
+    score = _scorer(scene, config)
     body, robots, actions, history = [scene.start[None]], [scene.robots[None]], [], []
     now = replace(scene, goal=goal, paired=True)
     for _ in range(rounds):
@@ -223,7 +223,7 @@ def replan(
         robots.append(world.robots.numpy()[1:, 0].astype(float))
         world.carry()
         now = replace(now, start=body[-1][-1], robots=robots[-1][-1])
-        history.append(float(incremental_iou(occupancy(now.start, scene.area, config), before, wanted)))
+        history.append(float(score(now.start)))
         if progress is not None:
             progress(len(history), history[-1])
         if history[-1] >= settings.good_enough:
@@ -250,7 +250,7 @@ def follow(scene: Scene, config: PushConfig, decisions: int) -> Plan:
     goal = paired_goal(scene)
     world = PushWorld(config, 1, len(scene.start), len(scene.robots))
     world.reset(scene.start[None], scene.robots[None], [scene.area], [scene.material])
-    before, wanted = (occupancy(x, scene.area, config) for x in (scene.start, scene.goal))
+    score = _scorer(scene, config)
     body, robots, actions = [scene.start], [scene.robots], []
     for _ in range(decisions):
         actions.append(steer(body[-1], goal, robots[-1], config))
@@ -260,8 +260,8 @@ def follow(scene: Scene, config: PushConfig, decisions: int) -> Plan:
         robots.append(world.robots.numpy()[0, 0].astype(float))
     if world.exploded[0]:
         raise Exploded(f"{scene.name}: the simulated object exploded under the law of feedback")
-    score = float(incremental_iou(occupancy(body[-1], scene.area, config), before, wanted))
-    return Plan(np.array(actions), np.array(body), np.array(robots), score, [score], time.perf_counter() - began)
+    reached = float(score(body[-1]))
+    return Plan(np.array(actions), np.array(body), np.array(robots), reached, [reached], time.perf_counter() - began)
 
 
 def first_plan(scene: Scene, config: PushConfig, settings: PlannerConfig) -> Array:

@@ -50,7 +50,7 @@ class Manner:
 STIFF = Manner(0.15, 0.0, 0.7, 0.4, 0.003, 0.02, 0.05, 0.2, 0.0)
 # What must be bent is soft: all push at once, from one side and from its ends, and nobody touches it before.
 SOFT = Manner(0.005, 0.05, 1.0, 0.1, 0.006, 0.05, 0.1, 0.0, 1.0)
-BENT = 0.006, 0.012  # mean change of shape to go at which an object counts as soft, and as nothing else [m]
+SOFTENS = 0.006, 0.012  # mean change of shape to go at which an object counts as soft, and as nothing else [m]
 FRONT = 0.01  # room left before what moves towards a robot [m]
 NEAR = 0.02  # how much too near a robot stops walking, at full care [m]
 WALK, KEEP = 7.0, 8.0  # gains along the rim and towards it [1/s]
@@ -84,7 +84,9 @@ def steer(body: Array, goal: Array, robots: Array, config: PushConfig) -> Array:
     field = _flow(ring, body, goal, tree)
     use = -(field * outward).sum(1) / max(float(np.linalg.norm(field, axis=1).max()), 1e-6)
     at = cKDTree(ring).query(robots)[1]
-    weight = how.cage + (1.0 - how.cage) * np.clip(use, 0.0, 1.0) + how.ends * _ends(ring, outward, body, tree)
+    weight = how.cage + (1.0 - how.cage) * np.clip(use, 0.0, 1.0)
+    if how.ends:
+        weight += how.ends * _ends(ring, outward, body, tree)
     error = _share_out(at, weight, ring, config)
     walks = np.abs(error) > 0.02
     off = np.linalg.norm(robots - ring[at], axis=1)
@@ -110,7 +112,7 @@ def steer(body: Array, goal: Array, robots: Array, config: PushConfig) -> Array:
 
 def manner(body: Array, goal: Array) -> Manner:
     """How to handle an object with particles at body that shall be at goal, both (n, 2) [m]."""
-    soft = float(np.clip((change_of_shape(body, goal) - BENT[0]) / (BENT[1] - BENT[0]), 0.0, 1.0))
+    soft = float(np.clip((change_of_shape(body, goal) - SOFTENS[0]) / (SOFTENS[1] - SOFTENS[0]), 0.0, 1.0))
     return Manner(*(a + soft * (b - a) for a, b in zip(astuple(STIFF), astuple(SOFT), strict=True)))
 
 
