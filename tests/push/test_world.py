@@ -72,6 +72,27 @@ def test_gradients_agree_with_finite_differences_through_contact(seed):
         assert (ahead - back) / 2e-3 == pytest.approx((slope * direction).sum(), abs=0.01 * np.linalg.norm(slope))
 
 
+def test_gradients_agree_with_finite_differences_where_an_object_is_pressed_into_a_corner():
+    world = PushWorld(CONFIG, 1, 120, 2, 5)
+    corner = CONFIG.low + 0.06
+    body = squares(1, 120) - MIDDLE + corner
+    world.reset(body, np.array([[[corner + 0.12, corner], [corner, corner + 0.12]]]), [0.12**2], [MATERIALS["box"]])
+    rng = np.random.default_rng(0)
+    actions = np.array([[[-0.7, -0.1], [0.1, -0.7]]]) + rng.uniform(-0.1, 0.1, (5, 1, 2, 2))
+    weights = rng.normal(size=(6, 1, 1, 2)) + 0.3 * rng.normal(size=(6, 1, 120, 2))
+    _, slope = gradient(world, actions, vec2(weights))
+    at = world.particles.numpy()[:, 0]
+    free = PushWorld(CONFIG, 1, 120, 2, 5)
+    free.reset(body + 0.3, world.robots.numpy()[0] + 0.3, [0.12**2], [MATERIALS["box"]])
+    free.rollout(vec2(actions))
+    assert np.abs(at - (free.particles.numpy()[:, 0] - 0.3)).max() > 0.005  # the walls held it
+    for _ in range(3):
+        direction = rng.normal(size=actions.shape)
+        ahead = value(world, actions + 1e-3 * direction, weights)
+        back = value(world, actions - 1e-3 * direction, weights)
+        assert (ahead - back) / 2e-3 == pytest.approx((slope * direction).sum(), abs=0.01 * np.linalg.norm(slope))
+
+
 def test_gradients_do_not_depend_on_how_much_is_recomputed():
     weights = vec2(np.random.default_rng(0).normal(size=(7, 2, 120, 2)))
     world, actions = scene_world(steps=6)
