@@ -29,7 +29,7 @@ def _origin(contract: contracts.Contract) -> str:
     if contract.training.get("initial"):
         return (
             f"The run went on from the weights of `{contract.training['initial']}`, so that no single command repeats it;\n"
-            "docs/train.md tells the stages of the shipped policies, among them the merging of two that PPO had trained."
+            "docs/u_shape.md tells the stages of the shipped policies, among them the merging of two that PPO had trained."
         )
     return f"Reproduce: `horseshoe train {contract.blueprint} --seed {contract.training['seed']}`."
 
