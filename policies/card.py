@@ -57,6 +57,7 @@ they would do (DAgger). The teacher is the law of feedback (`sim/push/steer.py`)
         if training.get("ropes"):
             rounds += f" and {training['ropes']} with ropes"
         setting = f"| rounds with the teachers | {rounds if training['dagger'] else 'none'} |"
+        setting += f"\n| gain on what it learned | {training.get('gain', 1.0):g} |"
         learning = f"""{last["step"]:.0f} gradient steps of {training["batch"]} decisions of a whole scene, from {last["decisions"]:.0f} decisions of single robots, in {minutes}
 (seed {seed}). Mean error of the velocity on rollouts not learnt from: {last["error"]:.3f} of the top speed."""
         drawn = {"loss": ("loss of a batch", "0.7"), "error": ("error on rollouts not learnt from", "C0")}

@@ -117,6 +117,7 @@ def _task_file(task: str) -> Path:
 @click.option("--batch", type=int, help="Decisions per gradient step, each of all robots of a scene.")
 @click.option("--neighbours", type=int, help="How many of the nearest robots a robot sees.")
 @click.option("--particles", type=int, help="Points of the object, and of the goal, that a robot sees.")
+@click.option("--gain", type=float, help="Factor on the exported policy's velocities; 1.6 without it.")
 @click.option("--seed", type=int, help="Of everything; the same seed gives the same policy.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes for the rounds.")
 def distill(dataset: Path, run: Path | None, jobs: int, **given: Any) -> None:

@@ -90,6 +90,8 @@ class DistillConfig(ActorConfig):
         horizon: decisions for which the planner takes over where the object must bend.
         iterations: its gradient steps.
         save_every: gradient steps between checkpoints.
+        gain: factor on the velocities of the exported policy; learning knows nothing of it. Where the teacher's
+            answers contradict each other in what a robot sees, it learns their middle, which is too slow to get away.
     """
 
     dataset: str
@@ -102,6 +104,7 @@ class DistillConfig(ActorConfig):
     horizon: int = field(default=10, metadata={"range": (1, 45)})
     iterations: int = field(default=15, metadata={"range": (0, 1000)})
     save_every: int = field(default=500, metadata={"range": (1, None)})
+    gain: float = field(default=1.6, metadata={"range": (0.1, 10.0)})
 
 
 def pack(tokens: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -178,8 +181,9 @@ class Demonstrations:
 def make_actor(config: ActorConfig) -> TokenActor:
     """The network of a configuration, untrained."""
     torch.manual_seed(config.seed)
+    gain = config.gain if isinstance(config, DistillConfig) else 1.0
     return TokenActor(
-        config.architecture, config.neighbours, config.particles, config.width, config.heads, config.layers
+        config.architecture, config.neighbours, config.particles, config.width, config.heads, config.layers, gain
     )
 
 
@@ -267,7 +271,7 @@ def distill(config: DistillConfig, folder: Path, jobs: int = 1) -> TokenActor:
     """Distil a data set, or go on where the checkpoint in `folder` ends.
 
     Args:
-        config: settings; they must be those of the checkpoint, but for more rounds with the teachers.
+        config: settings; they must be those of the checkpoint, but for gain and more rounds with the teachers.
         folder: run folder for `distill.yaml`, checkpoint and what the rounds with the teachers gave.
         jobs: number of processes for these rounds.
 
@@ -281,7 +285,7 @@ def distill(config: DistillConfig, folder: Path, jobs: int = 1) -> TokenActor:
     if not len(data):
         raise HorseshoeError(f"{source}: no plan in it succeeded, so there is nothing to learn")
     counts = data.robots
-    configuration.keep(config, folder / FILE, grows=("dagger",))
+    configuration.keep(config, folder / FILE, grows=("dagger",), free=("gain",))
     actor = make_actor(config)
     optimizer = torch.optim.Adam(actor.parameters(), lr=config.learning_rate)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0, "curve": [], "robots": counts}

@@ -160,9 +160,10 @@ def _export_pushing(
     onnx, worst = TokenPolicy(folder), 0.0
     observation, _ = env.reset(seed=distill.FIRST_SEED)
     for _ in range(20):
-        answer = onnx.act({name: value.reshape(-1, *value.shape[2:]) for name, value in observation.items()})
+        seen = {name: value.reshape(-1, *value.shape[2:]) for name, value in observation.items()}
+        answer = onnx.act(seen)
         with torch.no_grad():
-            reference = actor.act(torch.from_numpy(distill.pack(observation))).clamp(-1.0, 1.0).numpy()
+            reference = actor(*(torch.from_numpy(seen[f.name]) for f in fields)).numpy()
         worst = max(worst, float(np.abs(answer - reference).max()))
         observation = env.step(answer.reshape(2, -1, 2))[0]
     if worst > 1e-5:

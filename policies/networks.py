@@ -201,12 +201,21 @@ class TokenActor(nn.Module):
         width: of a token.
         heads: attention heads.
         layers: attention layers.
+        gain: factor on the velocities of `forward`.
     """
 
     def __init__(
-        self, architecture: str, neighbours: int, particles: int, width: int = 64, heads: int = 4, layers: int = 2
+        self,
+        architecture: str,
+        neighbours: int,
+        particles: int,
+        width: int = 64,
+        heads: int = 4,
+        layers: int = 2,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
+        self.gain = gain
         robots = seen.SELF + seen.ROBOT * neighbours
         goals = robots + seen.OBJECT * particles
         tokens = [list(range(seen.SELF))]
@@ -224,10 +233,10 @@ class TokenActor(nn.Module):
         self.trunk, self.head = trunk, nn.Linear(128, 2)
 
     def act(self, x: torch.Tensor) -> torch.Tensor:
-        """Velocities over the top speed, (n, 2), not limited, of all numbers in a row, (n, numbers)."""
+        """Velocities over the top speed, (n, 2), without gain and limit, of all numbers in a row, (n, numbers)."""
         return self.head(self.trunk(x))
 
     def forward(self, own: torch.Tensor, robots: torch.Tensor, body: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         """Actions in [-1, 1], (n, 2), of tokens (n, 5), (n, neighbours, 6), (n, particles, 4), (n, particles, 2)."""
         x = torch.cat([own, robots.flatten(1), body.flatten(1), goal.flatten(1)], dim=1)
-        return torch.clamp(self.act(x), -1.0, 1.0)
+        return torch.clamp(self.gain * self.act(x), -1.0, 1.0)

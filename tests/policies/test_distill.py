@@ -189,6 +189,20 @@ def test_a_run_may_be_given_more_rounds(dataset: Path, distilled: Path, tmp_path
         distill.distill(tiny(dataset), run)
 
 
+def test_the_gain_of_a_finished_run_may_change_and_its_policy_asks_for_as_much_more(
+    dataset: Path, distilled: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(distilled, tmp_path / "run"))
+    tokens = torch.randn(5, 5), torch.randn(5, 3, 6), torch.randn(5, 4, 4), torch.randn(5, 4, 2)
+    before = distill.load(run)[1]
+    distill.distill(tiny(dataset, gain=0.01), run)
+    _, actor, state = distill.load(run)
+    slow = actor(*tokens) / 0.01  # far from the limit
+    torch.testing.assert_close(actor.act(torch.cat([t.flatten(1) for t in tokens], 1)), slow, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(before(*tokens), (before.gain * slow).clamp(-1.0, 1.0), rtol=1e-4, atol=1e-5)
+    assert state["step"] == 2 * tiny(dataset).steps
+
+
 def test_going_on_with_other_settings_is_refused_by_name(dataset: Path, distilled: Path) -> None:
     with pytest.raises(HorseshoeError, match=r"distill.yaml: batch is 8 there, 9 here"):
         distill.distill(tiny(dataset, batch=9), distilled)
