@@ -57,7 +57,6 @@ WALK, KEEP = 7.0, 8.0  # gains along the rim and towards it [1/s]
 PATIENCE = 0.08  # way to a robot's place, beyond `ready`, at which all wait [m]
 ARRIVED = 0.004  # mean way left of the particles at which the robots rest [m]
 ROOM = 2.15  # radii of rim that a robot takes
-HASTE = 2.0  # factor on all that the gains above ask for, within the top speed: who hurries bends more ropes in time
 
 
 def steer(body: Array, goal: Array, robots: Array, config: PushConfig) -> Array:
@@ -107,7 +106,7 @@ def steer(body: Array, goal: Array, robots: Array, config: PushConfig) -> Array:
     rate = min(1.0 / how.settle, how.cruise * top / max(float(np.linalg.norm(flow, axis=1).max()), 1e-6))
     walk = np.clip(WALK * error, -top, top) * (1.0 - how.care * np.clip(lack / NEAR, 0.0, 1.0))
     velocity = walk[:, None] * tangent[at] + np.clip(gain * lack, -top, top)[:, None] * away + gate * rate * flow
-    velocity *= HASTE * np.clip((left - ARRIVED) / 0.004, 0.0, 1.0) / top
+    velocity *= np.clip((left - ARRIVED) / 0.004, 0.0, 1.0) / top
     return np.asarray(velocity / np.maximum(np.linalg.norm(velocity, axis=1, keepdims=True), 1.0))
 
 
