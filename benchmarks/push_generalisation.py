@@ -58,7 +58,7 @@ def plot(cells: dict[str, dict[str, Any]], columns: list[str], path: Path) -> No
     for k, column in enumerate(columns):
         for at, results in enumerate(cells.values()):
             if column in results:
-                s, y = results[column], -at + 0.12 * (k - len(columns) / 2)
+                s, y = results[column], -at + 0.12 * (k - (len(columns) - 1) / 2)
                 label = column if at == 0 else None
                 axes.plot([100 * v for v in s["ci95"]], [y, y], color=f"C{k}", lw=1, alpha=0.6)
                 axes.plot(100 * s["success_rate"], y, "o", color=f"C{k}", ms=4, label=label)
