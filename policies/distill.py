@@ -178,10 +178,9 @@ class Demonstrations:
         return x, y
 
 
-def make_actor(config: ActorConfig) -> TokenActor:
-    """The network of a configuration, untrained."""
+def make_actor(config: ActorConfig, gain: float = 1.0) -> TokenActor:
+    """The network of a configuration, untrained; gain as for `TokenActor`."""
     torch.manual_seed(config.seed)
-    gain = config.gain if isinstance(config, DistillConfig) else 1.0
     return TokenActor(
         config.architecture, config.neighbours, config.particles, config.width, config.heads, config.layers, gain
     )
@@ -262,7 +261,7 @@ def load(folder: Path) -> tuple[DistillConfig, TokenActor, dict[str, Any]]:
     if not file.exists():
         raise HorseshoeError(f"{file}: no such checkpoint; `horseshoe distill` writes it")
     config = configuration.load(DistillConfig, folder / FILE)
-    actor = make_actor(config)
+    actor = make_actor(config, config.gain)
     checkpoint.restore(file, actor)
     return config, actor, checkpoint.read_state(file)
 
@@ -286,7 +285,7 @@ def distill(config: DistillConfig, folder: Path, jobs: int = 1) -> TokenActor:
         raise HorseshoeError(f"{source}: no plan in it succeeded, so there is nothing to learn")
     counts = data.robots
     configuration.keep(config, folder / FILE, grows=("dagger",), free=("gain",))
-    actor = make_actor(config)
+    actor = make_actor(config, config.gain)
     optimizer = torch.optim.Adam(actor.parameters(), lr=config.learning_rate)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0, "curve": [], "robots": counts}
     if (folder / CHECKPOINT).exists():
