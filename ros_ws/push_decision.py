@@ -1,7 +1,7 @@
 """From what one robot knows to its Twist: what the policy node of a pushing robot does, without ROS."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +94,7 @@ class PushDecider:
             self._heard[robot].append(message)
 
     def decide(self, own: Odometry, body: Array, goal: Array) -> tuple[float, float]:
-        """Take one decision.
+        """Take one decision, for where this robot will be when its wheels obey.
 
         Args:
             own: this robot's odometry.
@@ -116,12 +116,13 @@ class PushDecider:
                             ("object", body), ("goal", goal)):  # fmt: skip
             if not np.isfinite(value).all():
                 raise HorseshoeError(f"{name}: contains NaN or infinity")
+        late = self.drive.latency  # which the training does not know
+        own = replace(own, position=own.position + late * own.velocity, heading=own.heading + late * own.angular)
         action = self.policy.act(self._tokens(own, body, goal))[0].astype(np.float64)
         share = action / max(1.0, float(np.linalg.norm(action)))
         course = seeing.headings(own.position[None], body.mean(0))[0]
         velocity = self.config.robot_speed * seeing.to_arena(share, course)
-        heading = own.heading + own.angular * self.drive.latency  # when the wheels will obey
-        linear, angular = to_twist(velocity, heading, self.period, self.drive)
+        linear, angular = to_twist(velocity, own.heading, self.period, self.drive)
         return float(linear), float(angular)
 
     def _tokens(self, own: Odometry, body: Array, goal: Array) -> dict[str, NDArray[np.float32]]:

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("warp")
 
 from horseshoe.ros_ws.push_decision import Odometry, PushDecider
+from horseshoe.sim.push.drive import DriveConfig
 from tests.ros_ws.constant_policy import PERIOD
 
 CENTRE = np.array([0.7, 0.6])  # of the object [m]
@@ -55,3 +56,13 @@ def test_a_robot_knows_the_others_as_late_as_the_radio_is_and_how_late_that_is(a
     seen = decider._tokens(at(100, 0.2), body, body)
     assert decider.ages[1] == pytest.approx(91 * PERIOD)  # the radio fell silent
     assert seen["robots"][0, 0, 4] == 1.0
+
+
+def test_a_robot_decides_for_where_it_will_be_when_its_wheels_obey(ahead: Path) -> None:
+    body = CENTRE + np.zeros((40, 2))
+    own = Odometry(0.0, np.array([0.6, 0.3]), 0.4, np.array([0.2, -0.1]), 1.5)
+    there = Odometry(0.0, own.position + 0.2 * own.velocity, own.heading + 0.2 * own.angular, own.velocity, own.angular)
+    late = PushDecider(str(ahead), 0, 1, drive=DriveConfig(latency=0.2)).decide(own, body, body)
+    prompt = PushDecider(str(ahead), 0, 1, drive=DriveConfig(latency=0.0))
+    assert late == pytest.approx(prompt.decide(there, body, body))
+    assert late != pytest.approx(prompt.decide(own, body, body), rel=0.02)
