@@ -5,7 +5,7 @@
     python benchmarks/push_generalisation.py --rows "gusts and a current" --baselines open-loop      # some of it
 
 Every row is 50 goals kept for evaluation, the same scenes for all columns. `--also` adds other policy folders, such
-as a cloned MLP. Writes push_generalisation.json, .png and .md (a table) to --out.
+as an MLP distilled likewise. Writes push_generalisation.json, .png and .md (a table) to --out.
 """
 
 import argparse
@@ -78,7 +78,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     file = options.out / "push_generalisation.json"
-    policies = {TokenPolicy(p).folder.name: TokenPolicy(p) for p in (options.policy, *options.also)}
+    policies = {p.folder.name: p for p in map(TokenPolicy, (options.policy, *options.also))}
+    if len(policies) <= len(options.also):
+        parser.error("policies are told apart by their folders' names; give each another one")
     first = next(iter(policies.values()))
     weights = {name: policy.contract.weights_sha256 for name, policy in policies.items()}
     recipe = {"episodes": options.episodes, "weights": weights}

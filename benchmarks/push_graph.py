@@ -79,6 +79,9 @@ def main() -> None:
         push_table.parse(o.arguments)
     except HorseshoeError as error:
         parser.error(str(error))
+    more = dict(argument.split(":=", 1) for argument in o.arguments)
+    if twice := sorted(more.keys() & vars(o).keys()):
+        parser.error(f"{', '.join(twice)}: use the option of that name, which holds for the simulations too")
     if o.out.exists():
         parser.error(f"{o.out} exists already; name a new folder with --out")
     task = (o.policy, o.robots, o.goals, o.seed, o.episodes)
@@ -88,7 +91,6 @@ def main() -> None:
     }
     if not o.no_graph:
         given = {"policy": o.policy, "robots": o.robots, "goals": o.goals, "seed": o.seed, "episodes": o.episodes}
-        more = dict(argument.split(":=", 1) for argument in o.arguments)
         cases["graph"] = run_graph(o.out / "graph", given | {"pace": 0} | more)
     o.out.mkdir(parents=True, exist_ok=True)
     write_atomically(o.out / "push_graph.json", json.dumps(cases, indent=2) + "\n")

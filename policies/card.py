@@ -134,7 +134,7 @@ simulation: no demonstrations, no hand-made controller. Revision `{contract.revi
 | block pose noise | {1000 * noise["position"]:g} mm and {noise["rotation"]:g} rad every decision, {1000 * noise["position_bias"]:g} mm and {noise["rotation_bias"]:g} rad bias, {noise["dropout"]:.0%} drop-outs |
 | latency | blocks {noise["block_latency"]} s, joints {noise["joint_latency"]} s |
 | physics | {physics} |
-| discount, rollout | {training["gamma"]:g}, {training["n_envs"]} cells x {training["n_steps"]} decisions |
+| discount, rollout | {training["gamma"]:g}, {training.get("processes", 1)} x {training["n_envs"]} cells x {training["n_steps"]} decisions |
 
 ## Learning
 

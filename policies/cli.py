@@ -302,18 +302,18 @@ def evaluate(
 @click.command()
 @click.option("--episodes", type=click.IntRange(1, 1000), default=20, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/demo"), show_default=True)
-def demo(episodes: int, out: Path) -> None:
+@click.option("--policy", default="u_shape", show_default=True, help="A shipped policy's name, or a folder.")
+def demo(episodes: int, out: Path, policy: str) -> None:
     """Watch the shipped policy: a table, a picture and a video of unseen episodes in simulation.
 
     \b
     Example:
-      horseshoe demo --episodes 20
+      horseshoe demo --sim --episodes 20
     """
     from horseshoe.policies.evaluate import evaluate as run
     from horseshoe.policies.runtime import OnnxPolicy
 
-    policy = OnnxPolicy("u_shape")
-    result = run(policy, episodes, DEMO_SEED, video=out / "demo.mp4", video_episodes=6)
+    result = run(OnnxPolicy(policy), episodes, DEMO_SEED, video=out / "demo.mp4", video_episodes=6)
     result.save_json(out / "demo.json")
     result.save_picture(out / "demo.png")
     click.echo(result.table())

@@ -65,7 +65,7 @@ class ActorConfig:
     particles: int = field(default=16, metadata={"range": (1, SHOWN)})
     delay: tuple[int, int] = field(default=(0, seeing.MAX_DELAY), metadata={"range": (0, seeing.MAX_DELAY)})
     middle: tuple[float, float] = (0.64, 0.64)
-    seed: int = 0
+    seed: int = field(default=0, metadata={"range": (0, 2**31)})
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from horseshoe import contract as contracts
+from horseshoe.errors import HorseshoeError
 from horseshoe.policies import baselines
 from horseshoe.policies.evaluate import Evaluation
 from horseshoe.policies.runtime import TokenPolicy
+from horseshoe.tokens import MAX_DELAY
 
 MAX_ENVS = 50
 
@@ -75,7 +77,8 @@ def evaluate(
         seed: of the sequence of scenes; those of seed 0 begin with the first one kept.
         robots: how many.
         goals: goal set.
-        delay: least and largest lateness of the neighbours' messages [s], the contract's without it.
+        delay: least and largest lateness of the neighbours' messages [s], rounded to decisions, the contract's
+            without it.
         disturbance: of the world; see the environment.
         baseline: run this instead of the policy, on the same scenes and with the same messages.
         video: where to write a video of the first episodes.
@@ -89,7 +92,11 @@ def evaluate(
     file, contract = policy.folder / contracts.FILE, policy.contract
     contracts.check_tokens(contract, policy.neighbours, policy.particles, file)
     period = 1.0 / contract.action.decision_rate
-    late = contract.delay if delay is None else delay
+    least, largest = contract.delay if delay is None else delay
+    if not 0.0 <= least <= largest <= MAX_DELAY * period + 1e-9:
+        raise HorseshoeError(f"delay: {least:g}:{largest:g} s is not within [0, {MAX_DELAY * period:g}] s, least first")
+    decisions = round(least / period), round(largest / period)
+    late = decisions[0] * period, decisions[1] * period  # what is run
     n = min(episodes, MAX_ENVS)
     env: Any = gym.make_vec(
         f"horseshoe.sim:{contract.env}",
@@ -100,7 +107,7 @@ def evaluate(
         held_out=True,
         neighbours=policy.neighbours,
         particles=policy.particles,
-        delay=(round(late[0] / period), round(late[1] / period)),
+        delay=decisions,
         disturbance=disturbance,
     ).unwrapped
     contracts.check_rate(contract, env.config.control_period, file)

@@ -30,7 +30,7 @@ from horseshoe.policies.ppo import learner
 from horseshoe.policies.vec_env import SharedVecEnv, ends
 
 FILE = "push_ppo.yaml"
-FIRST_SEED = 60  # of the scenes, clear of those that data sets and distillation take
+FIRST_SEED = 60  # of the scenes; data sets begin at 0
 VALUE_SCALE = 10.0  # of rewards: a decision earns about a hundredth
 
 
@@ -56,7 +56,7 @@ class PushPPOConfig(ActorConfig):
     """
 
     env: str = ENV
-    robots: tuple[int, ...] = (3, 4, 6)
+    robots: tuple[int, ...] = field(default=(3, 4, 6), metadata={"range": (1, 12)})
     goals: str = "wide"
     n_envs: int = field(default=16, metadata={"range": (1, 4096)})
     n_steps: int = field(default=46, metadata={"range": (1, 4096)})
@@ -69,6 +69,11 @@ class PushPPOConfig(ActorConfig):
     entropy: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     initial_std: float = field(default=0.5, metadata={"range": (0.01, 2.0)})
     save_every: int = field(default=5, metadata={"range": (1, 10**6)})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.robots:
+            raise ValueError("robots: there must be one number at least")
 
 
 class PushVecEnv(SharedVecEnv):
@@ -215,9 +220,10 @@ def train(config: PushPPOConfig, folder: Path) -> None:
         folder: run folder for `push_ppo.yaml`, checkpoint and TensorBoard events.
 
     Raises:
-        HorseshoeError: the folder holds a run with other settings.
+        HorseshoeError: there is no such goal set, or the folder holds a run with other settings.
     """
     torch.set_num_threads(1)
+    envs = [make_env(config.goals, robots, config.n_envs, config) for robots in config.robots]
     folder.mkdir(parents=True, exist_ok=True)
     configuration.keep(config, folder / FILE, grows=("decisions",))
     file = folder / CHECKPOINT
@@ -227,7 +233,7 @@ def train(config: PushPPOConfig, folder: Path) -> None:
     # What follows must not be what was before.
     state = {**begun, "robots": list(config.robots), "begun": begun["begun"] + 1}
     seed, first = config.seed + begun["timesteps"], FIRST_SEED + begun["begun"] * len(config.robots)
-    env = PushVecEnv([make_env(config.goals, robots, config.n_envs, config) for robots in config.robots], first)
+    env = PushVecEnv(envs, first)
     model = learner(
         _Policy,
         env,

@@ -19,11 +19,15 @@ PATIENCE = 100.0  # scale of time-outs: nobody stands beside these arms, and thi
 
 
 @click.command()
-@click.option("--episodes", type=click.IntRange(1, 1000), help="How many  [default: 3; with --sim 20].")
+@click.option("--episodes", type=click.IntRange(1, 1000), help="How many  [default: 3; with --sim 20, with --push 4].")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=OUT, show_default=True)
-@click.option("--engine", type=click.Choice(["mujoco", "pybullet"]), help="[default: pybullet, which no training saw]")
-@click.option("--policy", default="u_shape", show_default=True, help="A shipped policy's name, or a folder.")
-@click.option("--video/--no-video", default=True, show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["mujoco", "pybullet"]),
+    help="Of the emulated arms' world  [default: pybullet, which no training saw].",
+)
+@click.option("--policy", help="A shipped policy's name, or a folder  [default: u_shape; with --push push].")
+@click.option("--video/--no-video", default=True, show_default=True, help="Of the emulated arms.")
 @click.option("--sim", is_flag=True, help="In simulation only: no ROS, no SDK, many episodes in little time.")
 @click.option("--push", is_flag=True, help="Six robots push soft objects of shapes they never saw.")
 @click.pass_context
@@ -32,7 +36,7 @@ def demo(
     episodes: int | None,
     out: Path,
     engine: str | None,
-    policy: str,
+    policy: str | None,
     video: bool,
     sim: bool,
     push: bool,
@@ -50,12 +54,15 @@ def demo(
       horseshoe demo --push
     """
     if push:
-        _push("push" if policy == "u_shape" else policy, episodes or 4, out)
+        if sim or engine or not video:
+            raise HorseshoeError("--push goes without --sim, --engine and --no-video")
+        _push(policy or "push", episodes or 4, out)
         return
+    policy = policy or "u_shape"
     if sim:
         from horseshoe.policies.cli import demo as in_simulation
 
-        ctx.invoke(in_simulation, episodes=episodes or 20, out=out)
+        ctx.invoke(in_simulation, episodes=episodes or 20, out=out, policy=policy)
         return
     robot = _robot()
     if engine is None:
@@ -70,19 +77,23 @@ def _push(policy: str, episodes: int, out: Path) -> None:
     from horseshoe.sim.push.film import save_strip
 
     _need("rclpy")
+    _need("warp")
     click.echo(f"policy {policy}: six robots on two wheels, unseen shapes, a shove half-way; starting ...")
     begin, graph = time.monotonic(), out / "graph"
     arguments = {"policy": policy, "robots": 6, "goals": "unseen", "seed": PUSH_SEED, "episodes": episodes}
     summary = push_demo.run_graph(graph, {**arguments, "shove": "true", "patience": PATIENCE})
     click.echo(f"\n{push_demo.table(summary['outcomes'])}\n")
     save_strip(out / "demo.png", sorted(graph.glob("episode_*.npz")))
-    click.echo(f"picture  {out / 'demo.png'}\nvideo    {graph / 'film.mp4'}\nnumbers  {graph / 'summary.json'}")
+    files = {"picture": out / "demo.png", "video": graph / "film.mp4", "numbers": graph / "summary.json"}
+    for name, file in files.items():
+        if file.exists():
+            click.echo(f"{name:9}{file}")
     click.echo(f"all in {(time.monotonic() - begin) / 60:.1f} min")
 
 
 def _need(module: str, otherwise: str = "") -> None:
     if importlib.util.find_spec(module) is None:
-        extra = {"rclpy": "ros", "xarm": "robot"}[module]
+        extra = {"rclpy": "ros", "xarm": "robot", "warp": "push"}[module]
         raise HorseshoeError(f"this needs {module}: pip install 'horseshoe[{extra}]'{otherwise}")
 
 

@@ -54,9 +54,15 @@ def odometry_message(robot: str, odometry: Odometry) -> OdometryMessage:
 
 
 def odometry_of(message: OdometryMessage) -> Odometry:
-    """What an odometry message says, in the world frame."""
+    """What an odometry message says, in the frame of its pose.
+
+    Raises:
+        HorseshoeError: the orientation is no unit quaternion, such as one that was never filled in.
+    """
     pose, twist = message.pose.pose, message.twist.twist
     q = pose.orientation
+    if not abs(math.hypot(q.x, q.y, q.z, q.w) - 1.0) < 0.01:
+        raise HorseshoeError(f"odometry: orientation ({q.x:g}, {q.y:g}, {q.z:g}, {q.w:g}) is no unit quaternion")
     heading = math.atan2(2 * (q.w * q.z + q.x * q.y), 1 - 2 * (q.y**2 + q.z**2))
     c, s = math.cos(heading), math.sin(heading)
     velocity = [c * twist.linear.x - s * twist.linear.y, s * twist.linear.x + c * twist.linear.y]
@@ -88,16 +94,20 @@ def points_of(message: PointCloud2) -> Array:
     """Read x and y of a cloud's points [m], shape (n, 2), in the message's order.
 
     Raises:
-        HorseshoeError: no x and y as 32-bit floats, or fewer bytes than it says.
+        HorseshoeError: no x and y as 32-bit floats, rows with gaps between them, or fewer bytes than it says.
     """
     offsets = {f.name: f.offset for f in message.fields if f.datatype == PointField.FLOAT32}
     if not {"x", "y"} <= offsets.keys():
         raise HorseshoeError(f"cloud: its fields are {[f.name for f in message.fields]}, expected x and y as FLOAT32")
-    count = message.width * message.height
+    count, step = message.width * message.height, message.point_step
+    if max(offsets["x"], offsets["y"]) + 4 > step or (message.height > 1 and message.row_step != message.width * step):
+        raise HorseshoeError(
+            f"cloud: x and y at {offsets['x']} and {offsets['y']} of points of {step} bytes, rows of {message.row_step}"
+        )
     kind = np.dtype(">f4" if message.is_bigendian else "<f4")
     raw = np.frombuffer(message.data, dtype=np.uint8)
-    if len(raw) < count * message.point_step:
-        raise HorseshoeError(f"cloud: {len(raw)} bytes, {count} points need {count * message.point_step}")
-    rows = raw[: count * message.point_step].reshape(count, message.point_step)
+    if len(raw) < count * step:
+        raise HorseshoeError(f"cloud: {len(raw)} bytes, {count} points need {count * step}")
+    rows = raw[: count * step].reshape(count, step)
     both = [rows[:, offsets[k] : offsets[k] + 4].copy().view(kind)[:, 0] for k in ("x", "y")]
     return np.stack(both, axis=-1).astype(np.float64)

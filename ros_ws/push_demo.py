@@ -56,9 +56,10 @@ def run_graph(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
     Raises:
         HorseshoeError: the graph did not end well.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    texts = [f"{name}:={value}" for name, value in (arguments | {"record": folder}).items()]
     log = folder.with_name(f"{folder.name}_log")
+    for old in (folder, log):
+        shutil.rmtree(old, ignore_errors=True)
+    texts = [f"{name}:={value}" for name, value in (arguments | {"record": folder}).items()]
     command = [sys.executable, "-m", "horseshoe", "up", "cooperative_push", *texts, "--log", str(log)]
     if code := subprocess.run(command).returncode:
         raise HorseshoeError(f"the graph ended with {code}; logs: {log}")

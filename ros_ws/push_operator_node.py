@@ -61,7 +61,7 @@ class PushOperatorNode(BaseOperator):
             f"real-time factor {summary.get('real_time_factor', 0.0):.2f}"
         )
         if self._record:
-            self._keep(Path(self._record), {**self._settings, **summary})
+            self._leave(Path(self._record))
 
     def _episode(self) -> None:
         self._outcome, begin = None, time.monotonic()
@@ -76,9 +76,11 @@ class PushOperatorNode(BaseOperator):
             f"{outcome['incremental_iou']:.2f}, {time.monotonic() - begin:.1f} s at real-time factor "
             f"{outcome['real_time_factor']:.2f}{late}  ({good} successful)"
         )
+        if self._record:  # after every one: who knows whether there will be another
+            summary = self._settings | summarise(self.outcomes)
+            configuration.write_atomically(Path(self._record) / "summary.json", json.dumps(summary, indent=2) + "\n")
 
-    def _keep(self, folder: Path, summary: dict[str, Any]) -> None:
-        configuration.write_atomically(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    def _leave(self, folder: Path) -> None:
         if self._film:
             self._say("drawing the film ...")
             self._draw(folder)
@@ -91,7 +93,7 @@ class PushOperatorNode(BaseOperator):
 
         try:
             save_film(folder / "film.mp4", sorted(folder.glob("episode_*.npz"))[:EPISODES_SHOWN])
-        except (HorseshoeError, ModuleNotFoundError) as error:
+        except (HorseshoeError, ModuleNotFoundError, OSError) as error:
             self._say(f"no film: {error}", bad=True)
 
     def _on_state(self, robot: str, message: String) -> None:

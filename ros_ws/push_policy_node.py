@@ -4,8 +4,8 @@ Subscribes  odom, /object, /goal, /robot_k/odom of all others (their radio messa
 Publishes   cmd_vel (Twist), ~/state (String), /diagnostics
 
 A decision is taken when a picture of the object and the robot's own odometry of the same time are there. Any doubt
-(nothing comes, odometry or object too old, NaN) is a Twist of zero, said in ~/state and on /diagnostics; when it is
-over the robot goes on.
+(nothing comes, odometry or object too old, other frames, NaN) is a Twist of zero, said in ~/state and on /diagnostics;
+when it is over the robot goes on.
 """
 
 import math
@@ -27,6 +27,7 @@ from horseshoe.ros_ws.base_node import (
     EVENT,
     LATCHED,
     OK,
+    STOP_PATIENCE,
     STREAM,
     diagnostics,
     parameter,
@@ -53,7 +54,7 @@ class PushPolicyNode(LifecycleNode):
         self._robot = parameter(self, "robot", robot, "Which of the robots this is.", 1, 12)
         self._robots = parameter(self, "robots", 6, "How many there are.", 1, 12)
         self._radio = parameter(
-            self, "radio_delay", [0.0, 0.5], "Least and largest delay of a simulated radio [s]; [0, 0] with a real one."
+            self, "radio_delay", [0.0, 0.5], "Least and largest delay of a simulated radio [s]; a real one: [0.0, 0.0]."
         )
         self._seed = parameter(self, "seed", 0, "Of these delays.", 0, 100000)
         self._max_age = parameter(
@@ -76,11 +77,9 @@ class PushPolicyNode(LifecycleNode):
         self.decider: PushDecider | None = None
         self.decisions = 0
         self._name = f"robot_{self._robot}"
-        self._own: Odometry | None = None
-        self._object: PointCloud2 | None = None
         self._goal: PointCloud2 | None = None
         self._active, self._told = False, ""
-        self._begun, self._decided = -math.inf, -math.inf  # stamps of the first and the newest picture decided on
+        self._begin()
         self._alive = 0.0  # real time of the newest decision
         self._warned = 0.0
         self._cmd_vel = self.create_publisher(Twist, "cmd_vel", EVENT)
@@ -106,7 +105,7 @@ class PushPolicyNode(LifecycleNode):
             )
             points = np.linspace(0.5, 0.7, 2 * self.decider.policy.particles).reshape(-1, 2)
             self.decider.decide(Odometry(0.0, np.array([0.3, 0.3]), 0.0, np.zeros(2), 0.0), points, points)
-        except (HorseshoeError, ValueError) as error:
+        except (HorseshoeError, ModuleNotFoundError, ValueError) as error:
             return self._refuse(str(error))
         return SUCCESS
 
@@ -114,6 +113,7 @@ class PushPolicyNode(LifecycleNode):
         """Begin to decide when something is seen."""
         if (n := self.count_publishers(self._cmd_vel.topic_name)) > 1:
             return self._refuse(f"{n} nodes want to command {self._name}; end all but one")
+        self._begin()
         self._active, self._alive = True, time.monotonic()
         self._timer = self.create_timer(0.1, self._watch)
         self._say("waiting for the object")
@@ -124,7 +124,12 @@ class PushPolicyNode(LifecycleNode):
         self._active = False
         self.destroy_timer(self._timer)
         self._cmd_vel.publish(twist_message(0.0, 0.0))
+        self._say("inactive")
         return super().on_deactivate(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop the robot for good."""
+        return self.on_deactivate(state) if self._active else SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forget the policy."""
@@ -135,6 +140,14 @@ class PushPolicyNode(LifecycleNode):
         """Stop the robot before the process ends."""
         if self._active:
             self._cmd_vel.publish(twist_message(0.0, 0.0))
+            self._cmd_vel.wait_for_all_acked(STOP_PATIENCE)  # what is not delivered when the process ends is lost
+
+    def _begin(self) -> None:
+        """Forget what was seen; the goal, which is latched, holds."""
+        self._own: Odometry | None = None
+        self._frame = ""  # of the odometry
+        self._object: PointCloud2 | None = None
+        self._begun, self._decided = -math.inf, -math.inf  # stamps of the first and the newest picture decided on
 
     def _refuse(self, why: str) -> TransitionCallbackReturn:
         self.get_logger().error(f"{self._name}: {why}")
@@ -145,12 +158,22 @@ class PushPolicyNode(LifecycleNode):
     # --- what comes in ------------------------------------------------------------------------------------------------
 
     def _on_own(self, message: OdometryMessage) -> None:
-        self._own = odometry_of(message)
+        try:
+            self._own, self._frame = odometry_of(message), message.header.frame_id
+        except HorseshoeError as error:
+            self._own = None
+            if self._active:
+                self._halt(str(error))
         self._consider()
 
     def _on_other(self, robot: int, message: OdometryMessage) -> None:
-        heard = odometry_of(message)
-        if self.decider is not None and heard.when >= self._begun:
+        try:
+            heard = odometry_of(message)
+        except HorseshoeError as error:
+            self.get_logger().warning(f"robot_{robot + 1} is not heard: {error}", throttle_duration_sec=1.0)
+            return
+        here = self._frame in ("", message.header.frame_id)
+        if self.decider is not None and here and heard.when >= self._begun:
             self.decider.hear(robot, heard)
 
     def _on_goal(self, message: PointCloud2) -> None:
@@ -176,19 +199,26 @@ class PushPolicyNode(LifecycleNode):
         if self._own is None:
             return
         own = self._own.when
+        late = f"the object was last seen {own - when:.2f} s ago (limit {self._max_age:g} s)"
         if when <= self._decided:
-            if self._max_age < own - when < self._gap:  # later, and a new scene begins
-                self._halt(f"the object was last seen {own - when:.2f} s ago (limit {self._max_age:g} s)")
+            if self._decided - when > self._max_age:
+                self._halt(f"the object's stamps went back by {self._decided - when:.2f} s; activate this node anew")
+            elif self._max_age < own - when < self._gap:  # later, and a new scene begins
+                self._halt(late)
             return
-        if when - own > self._max_age:
+        if abs(when - own) > self._max_age:
             self._decided = when
-            self._halt(f"odometry is {when - own:.2f} s old (limit {self._max_age:g} s)")
+            self._halt(late if own > when else f"odometry is {when - own:.2f} s old (limit {self._max_age:g} s)")
             return
         if when - own > 0.5 * self.decider.period or self._goal is None:
             return  # it is on its way
         if seconds(self._goal.header.stamp) < self._begun:
             return  # still the goal of the scene before
         self._decided = when
+        frames = {self._frame, self._object.header.frame_id, self._goal.header.frame_id}
+        if len(frames) > 1:
+            self._halt(f"odometry, object and goal must be in one frame, they are in {', '.join(sorted(frames))}")
+            return
         try:
             linear, angular = self.decider.decide(self._own, points_of(self._object), points_of(self._goal))
         except HorseshoeError as error:

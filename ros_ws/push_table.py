@@ -38,7 +38,7 @@ class LaunchArguments:
     shove: bool = False
     pace: float = field(default=1.0, metadata={"range": (0.0, 100.0)})
     record: str = ""
-    patience: float = field(default=1.0, metadata={"range": (1.0, 1000.0)})
+    patience: float = field(default=1.0, metadata={"range": (1.0, 800.0)})
 
 
 def parse(arguments: list[str] | dict[str, str]) -> LaunchArguments:

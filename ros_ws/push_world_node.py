@@ -80,7 +80,9 @@ class PushWorldNode(LifecycleNode):
             self.arena = PushArena(self._robots, self._goals, self._seed, self._horizon, self._shove, self._drive)
             if self._record:
                 Path(self._record).mkdir(parents=True, exist_ok=True)
-        except (HorseshoeError, OSError) as error:
+                if any(Path(self._record).glob("episode_*.npz")):
+                    raise HorseshoeError(f"record: {self._record} holds episodes already; name a new folder")
+        except (HorseshoeError, ModuleNotFoundError, OSError) as error:
             self.get_logger().error(f"world: {error}")
             return FAILURE
         self.get_logger().info(f"world ready: {self._robots} robots, goals {self._goals}")
@@ -98,6 +100,10 @@ class PushWorldNode(LifecycleNode):
             self.destroy_timer(timer)
         self._timers = []
         return super().on_deactivate(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let time stand still for good."""
+        return self.on_deactivate(state) if self._timers else SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forget the world."""

@@ -1,6 +1,9 @@
 """Pushing with differential-drive robots, episode by episode: what a ROS graph or a loop in one process drives."""
 
+import os
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +38,7 @@ class Track:
 
     scene: name; period: of a decision [s]; goal: [m], (n, 2); particles: [m], (T + 1, n, 2);
     robots: x, y [m] and heading [rad], (T + 1, R, 3); score: incremental IoU, (T + 1,);
-    shove: velocity [m/s] by which the object was pushed half-way, (2,).
+    shove: velocity [m/s] by which the object was pushed half-way, (2,); zero if it was not.
     """
 
     scene: str
@@ -179,16 +182,19 @@ class PushArena:
         particles, robots, score = zip(*self._frames, strict=True)
         return Track(
             self.scene.name, self.config.control_period, self.scene.goal,
-            np.stack(particles), np.stack(robots), np.array(score), self._push,
+            np.stack(particles), np.stack(robots), np.array(score),
+            self._push * (self.decisions > self.shoved_at),
         )  # fmt: skip
 
 
 def save_track(path: Any, track: Track) -> None:
-    """Write an episode as .npz."""
+    """Write an episode as .npz, whole or not at all."""
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(track).items()}
     arrays = {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in arrays.items()}
-    with open(path, "wb") as file:
+    temporary = Path(path).with_suffix(".tmp")
+    with open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
+    os.replace(temporary, path)
 
 
 def load_track(path: Any) -> Track:
@@ -200,7 +206,7 @@ def load_track(path: Any) -> Track:
     try:
         with np.load(path) as data:
             arrays = {name: data[name] for name in Track.__dataclass_fields__}
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise HorseshoeError(f"{path}: no recorded episode ({error})") from error
     scene, period = str(arrays.pop("scene")), float(arrays.pop("period"))
     return Track(scene, period, **{k: v.astype(np.float64) for k, v in arrays.items()})

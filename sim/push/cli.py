@@ -14,7 +14,13 @@ from horseshoe.errors import HorseshoeError
 )
 @click.option("--shape", default="box", show_default=True, help="With a PNG goal: the object.")
 @click.option("--robots", default="6", show_default=True, help="Number of robots; for a dataset also several: 3,4,6.")
-@click.option("--seed", default=0, show_default=True, help="Which goal of the set; the first one of a dataset.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Which goal of the set; the first one of a dataset.",
+)
 @click.option("--held-out", is_flag=True, help="Take the goal from those kept for evaluation.")
 @click.option("--iterations", default=120, show_default=True, help="Most gradient steps.")
 @click.option("--horizon", type=int, help="Receding horizon: plan anew after this many decisions.")

@@ -28,7 +28,7 @@ class Disturbance:
 
     Attributes:
         density: factor on the object's density.
-        stiffness: factor on the object's stiffness.
+        stiffness: factor on the object's stiffness, at most 5 times that on its density.
         current: steady acceleration of the object [m/s^2] in a direction drawn at reset; 3 just moves it.
         gust: acceleration of a random push [m/s^2].
         gust_chance: chance of such a push in a decision.
@@ -44,6 +44,10 @@ class Disturbance:
     gust_chance: float = field(default=0.1, metadata={"range": (0.0, 1.0)})
     dead_robots: int = field(default=0, metadata={"range": (0, 11)})
     goal_speed: float = field(default=0.0, metadata={"range": (0.0, 0.4)})
+
+    def __post_init__(self) -> None:
+        if self.stiffness > 5.0 * self.density:  # even half a physics step is too long for its waves
+            raise ValueError(f"stiffness ({self.stiffness:g}) is above 5 times the density ({self.density:g})")
 
 
 class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
@@ -92,7 +96,7 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
             raise HorseshoeError(f"particles: {particles} is outside [1, {scenes.PARTICLES}]")
         self.disturbance = configuration.load(Disturbance, disturbance or {})
         self.config = PushConfig()
-        if self.disturbance.stiffness > 1.0:  # waves run faster in a stiffer object
+        if self.disturbance.stiffness > self.disturbance.density:  # waves run faster there
             self.config = replace(self.config, dt=self.config.dt / 2)
         self.num_envs, self.robots, self.max_steps, self.neighbours = num_envs, robots, max_steps, neighbours
         self.render_mode = render_mode

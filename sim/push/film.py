@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push.arena import Track, load_track
 from horseshoe.sim.push.config import PushConfig
 from horseshoe.sim.push.shapes import SUCCESS
@@ -15,6 +16,7 @@ Array = NDArray[np.float64]
 
 SIZE = 720  # [pixels]
 HOLD = 1.2  # [s] for which the end of an episode stands
+NOTHING = "no episode was recorded"
 TRAIL = 25  # decisions that the robots' trails show
 BACK, FLOOR, WALL, GOAL, BODY, INK = "#10151c", "#1b2430", "#3a4757", "#4fb286", "#f2a541", "#e8edf2"
 COLOURS = ("#5aa9e6", "#ff6392", "#b388eb", "#7fc8f8", "#f9f871", "#ff9b71",
@@ -103,10 +105,12 @@ def save_strip(path: Path, episodes: Sequence[Path], pictures: int = 4, config: 
         config: the world they come from.
 
     Raises:
-        HorseshoeError: a file is no recorded episode.
+        HorseshoeError: a file is no recorded episode, or there are none.
     """
     import imageio.v2 as imageio
 
+    if not episodes:
+        raise HorseshoeError(NOTHING)
     rows = []
     for episode in episodes:
         track = load_track(episode)
@@ -125,12 +129,14 @@ def save_film(path: Path, episodes: Sequence[Path], config: PushConfig | None = 
         config: the world they come from.
 
     Raises:
-        HorseshoeError: a file is no recorded episode.
+        HorseshoeError: a file is no recorded episode, or there are none.
     """
     import imageio.v2 as imageio
 
+    if not episodes:
+        raise HorseshoeError(NOTHING)
     tracks = [load_track(episode) for episode in episodes]
-    rate = round(1.0 / tracks[0].period) if tracks else 20
+    rate = round(1.0 / tracks[0].period)
     temporary = path.with_name(f".{path.name}")
     writer: Any
     with imageio.get_writer(temporary, format="MP4", fps=rate, macro_block_size=8) as writer:

@@ -32,12 +32,16 @@ class GoalSet:
         bend: least and largest bend of a rope from end to end [deg].
     """
 
-    shapes: tuple[str, ...]
+    shapes: tuple[str, ...] = field(metadata={"choices": tuple(shapes.SHAPES)})
     move: tuple[float, float] = field(metadata={"range": (0.0, 1.0)})
     turn: float = field(metadata={"range": (0.0, 180.0)})
     rope_move: float = field(metadata={"range": (0.0, 1.0)})
     rope_turn: float = field(metadata={"range": (0.0, 180.0)})
     bend: tuple[float, float] = field(metadata={"range": (0.0, 270.0)})
+
+    def __post_init__(self) -> None:
+        if not self.shapes:
+            raise ValueError("shapes: there must be one at least")
 
 
 @dataclass(frozen=True)

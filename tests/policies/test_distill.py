@@ -292,7 +292,8 @@ def test_the_command_writes_json_a_picture_a_video_and_the_card(pusher: Path, tm
     [
         (["--robots", "0"], "robots: 0 is outside [1, 12]"),
         (["--goals", "far"], "goal set 'far' is unknown"),
-        (["--delay", "9"], "delay"),
+        (["--delay", "9"], "delay: 9:9 s is not within [0, 0.5] s"),
+        (["--delay", "nan"], "delay: nan:nan s is not within [0, 0.5] s"),
         (["--disturbance", "wind=1"], "wind: unknown key"),
         (["--disturbance", "density=heavy"], "give NAME=NUMBER"),
         (["--engine", "pybullet"], "--engine: .* is a policy for pushing"),

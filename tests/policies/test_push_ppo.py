@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.numpy import load_file
 
-from horseshoe import cli
+from horseshoe import cli, configuration
 from horseshoe.errors import HorseshoeError
 from horseshoe.policies import push_ppo
 from horseshoe.policies.distill import make_env, pack
@@ -81,6 +81,18 @@ def test_a_training_goes_on_where_it_ended_and_not_with_other_settings(run: Path
     assert len(state["curve"]) == 2
     assert state["begun"] == 2, "in scenes that the first part did not meet"
     assert not torch.equal(actor.head.weight, torch.from_numpy(before["policy.action_net.weight"]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"goals": "far"}, "goal set 'far' is unknown"), ({"robots": []}, "robots"), ({"robots": [13]}, "robots.*12")],
+)
+def test_wrong_settings_are_refused_before_the_folder_is_theirs(
+    tmp_path: Path, wrong: dict[str, object], message: str
+) -> None:
+    with pytest.raises(HorseshoeError, match=message):
+        push_ppo.train(configuration.load(PushPPOConfig, configuration.dump(TINY) | wrong), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_training_for_pushing_starts_from_no_checkpoint(run: Path) -> None:

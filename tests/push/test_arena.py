@@ -65,6 +65,9 @@ def test_an_episode_is_read_back_as_it_was_written_and_makes_a_film(tmp_path: Pa
     np.testing.assert_allclose(track.particles[-1], arena.particles, atol=1e-6)
     save_film(tmp_path / "film.mp4", [tmp_path / "episode.npz"])
     assert (tmp_path / "film.mp4").stat().st_size > 5_000
-    (tmp_path / "broken.npz").write_bytes(b"no episode")
-    with pytest.raises(HorseshoeError, match=r"broken\.npz"):
-        load_track(tmp_path / "broken.npz")
+    for broken in (b"no episode", b"", (tmp_path / "episode.npz").read_bytes()[:-40]):
+        (tmp_path / "broken.npz").write_bytes(broken)
+        with pytest.raises(HorseshoeError, match=r"broken\.npz"):
+            load_track(tmp_path / "broken.npz")
+    with pytest.raises(HorseshoeError, match="no episode was recorded"):
+        save_film(tmp_path / "none.mp4", [])

@@ -155,6 +155,8 @@ def test_bad_options_are_refused_by_name():
         CoopPushVectorEnv(1, delay=(0, 11))
     with pytest.raises(HorseshoeError, match="valid keys: density"):
         CoopPushVectorEnv(1, disturbance={"wind": 1.0})
+    with pytest.raises(HorseshoeError, match=r"stiffness \(1\) is above 5 times the density \(0.1\)"):
+        CoopPushVectorEnv(1, disturbance={"density": 0.1})
     with pytest.raises(HorseshoeError, match="robots: 0"):
         CoopPushVectorEnv(1, robots=0)
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from horseshoe import configuration
 from horseshoe.errors import HorseshoeError
 from horseshoe.sim.push import scenes, shapes
 from horseshoe.sim.push.config import MATERIALS, PushConfig
@@ -110,6 +111,11 @@ def test_unknown_names_are_answered_with_the_valid_ones():
         scenes.load_goal_set("far")
     with pytest.raises(HorseshoeError, match="the shapes are box, rope"):
         shapes.particles("X", 10)
+    wide = configuration.dump(scenes.load_goal_set("wide"))
+    with pytest.raises(HorseshoeError, match=r"shapes.*'X'.*box, rope"):
+        configuration.load(scenes.GoalSet, wide | {"shapes": ["box", "X"]})
+    with pytest.raises(HorseshoeError, match="shapes: there must be one"):
+        configuration.load(scenes.GoalSet, wide | {"shapes": []})
     with pytest.raises(HorseshoeError, match=r"robots: 0 is outside \[1, 12\]"):
         scenes.sample(scenes.load_goal_set("wide"), "wide", 0, 0, CONFIG)
 

@@ -18,7 +18,7 @@ rclpy = pytest.importorskip("rclpy")
 pytest.importorskip("warp")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from geometry_msgs.msg import Twist  # noqa: E402
+from geometry_msgs.msg import Quaternion, Twist  # noqa: E402
 from nav_msgs.msg import Odometry as OdometryMessage  # noqa: E402
 from sensor_msgs.msg import PointCloud2  # noqa: E402
 
@@ -82,6 +82,9 @@ def test_messages_carry_poses_velocities_and_points_there_and_back() -> None:
     np.testing.assert_allclose(points_of(cloud), points, atol=1e-6)
     cloud.width = 300
     with pytest.raises(HorseshoeError, match="300 points need"):
+        points_of(cloud)
+    cloud.width, cloud.point_step = 256, 4
+    with pytest.raises(HorseshoeError, match="x and y at 0 and 4 of points of 4 bytes"):
         points_of(cloud)
 
 
@@ -169,6 +172,24 @@ def _late_odometry(s: Scene) -> None:
     s.see(age=1.0)
 
 
+def _late_object(s: Scene) -> None:
+    s.see(age=-1.0)
+
+
+def _other_frame(s: Scene) -> None:
+    s.time += PERIOD
+    message = odometry_message("robot_1", Odometry(s.time, np.array([0.3, 0.3]), 0.2, np.zeros(2), 0.0))
+    message.header.frame_id = "odom"
+    s.odom.publish(message)
+    s.object.publish(cloud_message(s.time, s.body))
+
+
+def _no_orientation(s: Scene) -> None:
+    message = odometry_message("robot_1", Odometry(s.time + PERIOD, np.array([0.3, 0.3]), 0.2, np.zeros(2), 0.0))
+    message.pose.pose.orientation = Quaternion(w=0.0)
+    s.odom.publish(message)
+
+
 def _no_odometry(s: Scene) -> None:
     for _ in range(6):
         s.see(odometry=False)
@@ -195,13 +216,26 @@ def _nothing(s: Scene) -> None:
     ("doubt", "message"),
     [
         (_late_odometry, "odometry is 1.00 s old"),
+        (_late_object, "the object was last seen 1.00 s ago"),
+        (_other_frame, "in one frame, they are in odom, world"),
+        (_no_orientation, "orientation (0, 0, 0, 0) is no unit quaternion"),
         (_no_odometry, "s old (limit 0.2 s)"),
         (_no_object, "the object was last seen 0.50 s ago"),
         (_nan_object, "object: contains NaN"),
         (_other_goal, "40 and 64 points"),
         (_nothing, "nothing comes on odom or /object"),
     ],
-    ids=["late odometry", "no odometry", "no object", "NaN in the object", "another goal", "nothing comes"],
+    ids=[
+        "late odometry",
+        "late object",
+        "another frame",
+        "no orientation",
+        "no odometry",
+        "no object",
+        "NaN in the object",
+        "another goal",
+        "nothing comes",
+    ],
 )
 def test_a_robot_in_doubt_stands_still_says_why_and_goes_on_when_it_is_over(
     graph: Callable[..., Graph], ahead: Path, doubt: Callable[[Scene], None], message: str
@@ -214,6 +248,32 @@ def test_a_robot_in_doubt_stands_still_says_why_and_goes_on_when_it_is_over(
     s.node._silence = 300.0
     wait_until(lambda: not stands(s.drive()))  # a Twist of the doubt may still be on its way
     wait_until(lambda: s.node._told == "driving")
+
+
+def test_a_camera_whose_clock_was_set_back_stops_the_robot_until_its_node_begins_anew(
+    graph: Callable[..., Graph], ahead: Path
+) -> None:
+    s = Scene(graph(policy=ahead, robots=2, max_silence=300.0))
+    wait_until(lambda: not stands(s.drive()))
+    s.time -= 60.0
+    s.see()
+    wait_until(lambda: stands(s.twists[-1]))
+    wait_until(lambda: any("stamps went back by 59.95 s" in text for text in s.errors()))
+    assert s.node.trigger_deactivate() == s.node.trigger_activate()
+    wait_until(lambda: not stands(s.drive()))
+
+
+def test_a_node_that_is_shut_down_leaves_its_robot_standing(graph: Callable[..., Graph], ahead: Path) -> None:
+    s = Scene(graph(policy=ahead, robots=2, max_silence=300.0))
+    wait_until(lambda: not stands(s.drive()))
+    s.node.trigger_shutdown()
+    wait_until(lambda: stands(s.twists[-1]))
+    assert s.node._told == "inactive"
+    said = len(s.twists)
+    for _ in range(5):
+        s.see()
+    time.sleep(0.2)
+    assert len(s.twists) == said
 
 
 def test_a_new_episode_waits_for_its_own_goal(graph: Callable[..., Graph], ahead: Path) -> None:
