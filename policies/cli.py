@@ -42,8 +42,8 @@ def train(
 
     \b
     Examples:
-      horseshoe train u_shape
-      horseshoe train u_shape --seed 1 --decisions 4000000
+      horseshoe train u_shape --seed 1
+      horseshoe train connect --decisions 4000000
       horseshoe train connect --architecture attention
       horseshoe train u_shape --processes 16
       horseshoe train push --architecture mlp

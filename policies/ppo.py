@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from horseshoe import configuration
 from horseshoe import contract as contracts
+from horseshoe.errors import HorseshoeError
 from horseshoe.policies import checkpoint, environments, parallel
 from horseshoe.policies.checkpoint import CHECKPOINT, read_state
 from horseshoe.policies.networks import ActorCritic
@@ -40,8 +41,9 @@ class TrainConfig:
         processes: processes that each train on n_envs cells of their own and average their gradients.
         n_envs: environments side by side, in every process.
         n_steps: decisions of a rollout.
-        decisions: how many environment decisions to train for, those of all processes together.
-        warm_up: how many of them are taken in the quasi-static world first.
+        decisions: how many environment decisions to train for, those of all processes and stages together.
+        stages: settings that are others at first, by their names, stage after stage, each until its own `decisions`;
+            `env_config` by its first keys.
         seed: of everything.
         gamma: discount a decision.
         minibatch: samples of a gradient, in every process.
@@ -60,7 +62,7 @@ class TrainConfig:
     n_envs: int = field(default=512, metadata={"range": (1, 65536)})
     n_steps: int = field(default=20, metadata={"range": (1, 4096)})
     decisions: int = field(default=8_000_000, metadata={"range": (1, 10**10)})
-    warm_up: int = field(default=0, metadata={"range": (0, 10**10)})
+    stages: list[dict[str, Any]] = field(default_factory=list)
     seed: int = field(default=0, metadata={"range": (0, 2**31)})
     gamma: float = field(default=0.95, metadata={"range": (0.5, 0.9999)})
     gae_lambda: float = field(default=0.92, metadata={"range": (0.0, 1.0)})
@@ -279,13 +281,33 @@ def _make_env(config: TrainConfig, n_envs: int, n_threads: int, **more: Any) -> 
     return environments.make(config.env, None, "env_config", **kwargs)
 
 
+def _stages(config: TrainConfig) -> list[TrainConfig]:
+    """What a training goes through before its own settings hold.
+
+    Raises:
+        HorseshoeError: a stage has what is no setting, or no end.
+    """
+    found = []
+    for k, others in enumerate(config.stages):
+        env_config = {"env_config": config.env_config | others.get("env_config", {})}
+        try:
+            if not 0 < others.get("decisions", 0) < config.decisions:
+                raise HorseshoeError(f"decisions: must be given, above 0 and below the {config.decisions} of all")
+            stage = configuration.dump(config) | others | env_config | {"stages": []}
+            found.append(configuration.load(TrainConfig, stage))
+        except HorseshoeError as error:
+            raise HorseshoeError(f"stages[{k}].{error}") from error
+    return found
+
+
 def check(config: TrainConfig) -> None:
-    """Refuse a configuration whose environment cannot be made; nothing is written.
+    """Refuse a configuration whose environments cannot be made; nothing is written.
 
     Raises:
         HorseshoeError: names what is wrong with it.
     """
-    _make_env(config, 1, 1, pool=1).close()
+    for each in (config, *_stages(config)):
+        _make_env(each, 1, 1, pool=1).close()
 
 
 def build(config: TrainConfig, n_threads: int = 2) -> PPO:
@@ -327,16 +349,24 @@ def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_thre
     Raises:
         HorseshoeError: the folder holds a run with other settings.
     """
-    if initial is not None:
-        read_state(initial)
+    if initial is not None and (done := read_state(initial)["curve"][-1]["decisions"]) >= config.decisions:
+        raise HorseshoeError(f"decisions: {initial} has {done} behind it, which is not below {config.decisions}")
     folder.mkdir(parents=True, exist_ok=True)
     if initial is not None:
         config = dataclasses.replace(config, initial=initial.parent.name)
     configuration.keep(config, folder / "train.yaml", free=("decisions", "initial"))
-    if config.warm_up and initial is None and not (folder / CHECKPOINT).exists():
-        first = dataclasses.replace(config, engine="quasistatic", decisions=config.warm_up, warm_up=0)
-        train(first, folder / "warm_up", n_threads=n_threads)
-        initial = folder / "warm_up" / CHECKPOINT
+    if initial is None and not (folder / CHECKPOINT).exists():
+        for k, stage in enumerate(_stages(config)):
+            part = folder / f"stage_{k + 1}"
+            part.mkdir(exist_ok=True)
+            configuration.keep(stage, part / "train.yaml", free=("decisions",))
+            _run(stage, part, initial, n_threads)
+            initial = part / CHECKPOINT
+    _run(config, folder, initial, n_threads)
+
+
+def _run(config: TrainConfig, folder: Path, initial: Path | None, n_threads: int) -> None:
+    """Train in one or several processes."""
     if config.processes > 1:
         parallel.run(_learn, config.processes, config, folder, initial, 1)
     else:

@@ -105,7 +105,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         self.assignment = Assignment(np.zeros((num_envs, self.n_arms), dtype=np.intp))
         self.whole: Mask = np.zeros(num_envs, dtype=bool)
         self.again: Mask = np.zeros(num_envs, dtype=bool)
-        self.level = 1.0
+        self.level = np.nan
         self._pool: Starts | None = None
         self._next = 0
         self._moments = Moments()
@@ -191,11 +191,12 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         return np.concatenate([true, extra], axis=-1).astype(np.float32)
 
     def set_level(self, level: float) -> None:
-        """Difficulty of coming episodes: 0 is the easiest of the curriculum, 1 is as configured.
+        """Difficulty of coming episodes: 0 is the easiest of the curriculum, 1 is its end.
 
-        Noise and delay grow from a third, the share of assisted starts shrinks to a third, and the contact force that
-        ends an episode falls from five times its limit: a beginner that loses every episode at the first touch of the
-        table learns to stay away from it.
+        Noise of poses and delay grow from a third to what is configured, the share of assisted starts shrinks from that
+        to a third, and the contact force that ends an episode falls from five times its limit: a beginner that loses
+        every episode at the first touch of the table learns to stay away from it. Until a level is set, all is as
+        configured.
         """
         if abs(level - self.level) < 0.02 and level not in (0.0, 1.0):
             return
@@ -233,7 +234,9 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
     def restore(self, snapshot: dict[str, Array]) -> None:
         """Go back to a snapshot of an environment made with the same arguments."""
         self._go_to(snapshot)
-        self.set_level(snapshot["level"].item())
+        self.level = np.nan
+        if not np.isnan(level := snapshot["level"].item()):
+            self.set_level(level)
         self.steps = snapshot["steps"].astype(np.intp)
         self.whole, self.again = snapshot["whole"].astype(bool), snapshot["again"].astype(bool)
         self._next = int(snapshot["next"].item())

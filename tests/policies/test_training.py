@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -190,14 +191,36 @@ def test_what_a_process_refuses_is_said_as_by_one(tmp_path: Path) -> None:
         ppo.train(dataclasses.replace(PAIR, env_config={"task": {"horizn": 1.0}}), tmp_path)
 
 
-def test_a_warm_up_in_the_quasi_static_world_goes_on_in_mujoco(tmp_path: Path) -> None:
+def test_a_training_goes_through_its_stages_and_then_on_with_its_own_settings(tmp_path: Path) -> None:
     pytest.importorskip("warp")
-    ppo.train(dataclasses.replace(TINY, decisions=64, warm_up=32), tmp_path, n_threads=1)
-    first, whole = (ppo.read_state(f / "checkpoint.safetensors") for f in (tmp_path / "warm_up", tmp_path))
-    assert configuration.load(ppo.TrainConfig, tmp_path / "warm_up" / "train.yaml").engine == "quasistatic"
-    assert (first["timesteps"], whole["timesteps"]) == (64, 128), "two arms"
-    assert whole["curve"][: len(first["curve"])] == first["curve"]
-    assert [p["decisions"] for p in whole["curve"]] == sorted({p["decisions"] for p in whole["curve"]})
+    stages = [{"engine": "quasistatic", "decisions": 32, "env_config": {"task": {"horizon": 12.0}}},
+              {"decisions": 64, "entropy": 0.01}]  # fmt: skip
+    config = dataclasses.replace(TINY, decisions=96, stages=stages)
+    ppo.train(config, tmp_path, n_threads=1)
+    folders = [tmp_path / "stage_1", tmp_path / "stage_2", tmp_path]
+    first, second, whole = (configuration.load(ppo.TrainConfig, f / "train.yaml") for f in folders)
+    assert (first.engine, second.engine, whole.engine) == ("quasistatic", "", "")
+    assert first.env_config == {**TINY.env_config, "task": {"horizon": 12.0}}
+    assert (second.env_config, second.entropy, whole) == (TINY.env_config, 0.01, config)
+    states = [ppo.read_state(f / "checkpoint.safetensors") for f in folders]
+    assert [s["timesteps"] for s in states] == [64, 128, 192], "two arms"
+    for before, after in pairwise(states):
+        assert after["curve"][: len(before["curve"])] == before["curve"]
+    decisions = [p["decisions"] for p in states[-1]["curve"]]
+    assert decisions == sorted(set(decisions))
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ({"decisions": 8, "gama": 0.9}, r"stages\[0\].gama: unknown key.*gamma"),
+        ({}, r"stages\[0\].decisions: must be given"),
+        ({"decisions": TINY.decisions}, r"stages\[0\].decisions: must be given, above 0 and below"),
+    ],
+)
+def test_a_wrong_stage_is_refused_by_name(stage: dict[str, object], message: str) -> None:
+    with pytest.raises(HorseshoeError, match=message):
+        ppo.check(dataclasses.replace(TINY, stages=[stage]))
 
 
 def test_another_seed_trains_another_policy(run: Path, tmp_path: Path) -> None:

@@ -202,13 +202,27 @@ def test_a_transport_delay_makes_the_arms_move_later() -> None:
 
 
 def test_an_easier_level_scales_noise_and_delay_and_assists_more() -> None:
-    config = AssemblyConfig(blueprint="connect")
+    config = AssemblyConfig(blueprint="connect", starts=StartConfig(above=0.5, assisted=0.6))
     env = AssemblyVectorEnv(4, config, **SMALL)
+    assert env.start_config.assisted == 0.6, "as configured, until a level is set"
     env.set_level(0.0)
     env.reset(seed=0)
     assert env.path.delay.max() <= config.noise.delay[1] / 3 + 0.01
+    assert (env.start_config.assisted, env.task.contact_scale) == (0.6, 5.0)
     env.set_level(1.0)
-    assert env.perception.scale == 1.0
+    assert (env.perception.scale, env.task.contact_scale) == (1.0, 1.0)
+    assert env.start_config.assisted == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("level", [0.3, 0.99, 1.0])
+def test_an_environment_that_is_restored_has_its_level_too(level: float) -> None:
+    config = AssemblyConfig(blueprint="connect", starts=StartConfig(above=0.5, assisted=0.6))
+    env, other = (AssemblyVectorEnv(2, config, **SMALL) for _ in range(2))
+    env.set_level(level)
+    env.reset(seed=1)
+    other.restore(env.snapshot())
+    assert (other.level, other.start_config) == (level, env.start_config)
+    assert (other.perception.scale, other.task.contact_scale) == (env.perception.scale, env.task.contact_scale)
 
 
 @pytest.mark.parametrize(
