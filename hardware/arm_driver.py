@@ -56,6 +56,7 @@ class ArmDriver:
         self._api: Any = None
         self._gripper: GripperLink | None = None
         self._phase, self._fault = Phase.DISCONNECTED, ""
+        self._prepared = False  # load, tool, sensitivity and boundary are set
         self._lock = threading.Lock()
         self._last_answer, self._unanswered = 0.0, 0
         self._state = (0.0, np.zeros(6), np.zeros(6))
@@ -87,13 +88,15 @@ class ArmDriver:
             ArmError: if no controller answers.
         """
         self.close()
-        # "real" reports come at 100 Hz and tell mode and state; error codes are asked for when a call fails.
-        self._api = connect_sdk(self.settings.ip, PATIENT_TIMEOUT, report_type="real")
+        # "real" reports come at 100 Hz and tell mode and state; error codes are asked for when a call fails. Nor does a
+        # call wait until a pause from elsewhere is over: this thread would not stop the arm meanwhile.
+        self._api = connect_sdk(self.settings.ip, PATIENT_TIMEOUT, report_type="real", check_is_pause=False)
         try:
             self._gripper = GripperLink(self.settings.ip)
         except ArmError:
             disconnect_sdk(self._api)
             raise
+        self._prepared = False
         self._set_phase(Phase.IDLE)
         self._last_answer, self._alive = time.monotonic(), True
         self._read_state()
@@ -104,10 +107,22 @@ class ArmDriver:
         """Clear errors, switch the motors on and set load, tool, sensitivity and boundary. Nothing moves.
 
         Raises:
-            ArmError: if the controller refuses, naming the step and what to do.
+            ArmError: if the arm moves, or the controller refuses, naming the step and what to do; the arm is stopped.
         """
-        self.clear()
-        api, s = self._connected(), self.settings
+        self._connected()
+        self._wait_for_rest()
+        self._prepared = False
+        try:
+            self._make_ready()
+            self._set_up()
+        except ArmError as error:
+            self._set_phase(Phase.STOPPED, str(error).removeprefix(f"{self.settings.name} arm: "))
+            raise
+        self._prepared = True
+        self._set_phase(Phase.IDLE)
+
+    def _set_up(self) -> None:
+        api, s = self._api, self.settings
         mass = GRIPPER_MASS + s.load
         self._step("set the load", lambda: api.set_tcp_load(mass, [1000 * x for x in GRIPPER_CENTRE]))
         self._ready(POSITION_MODE)
@@ -128,9 +143,26 @@ class ArmDriver:
         """After a stop: clear the error and make ready again; what `prepare` set is kept. Nothing moves.
 
         Raises:
-            ArmError: if the cause is still there, naming it.
+            ArmError: if the arm moves, or the cause is still there, naming it.
         """
-        api = self._connected()
+        self._connected()
+        self._wait_for_rest()
+        if not self._prepared:
+            self.prepare()
+            return
+        self._make_ready()
+        self._set_phase(Phase.IDLE)
+
+    def _wait_for_rest(self) -> None:
+        """Let a stop end; what streams must be stopped first."""
+        end = time.monotonic() + PATIENT_TIMEOUT
+        while self._phase is Phase.STOPPING and time.monotonic() < end:
+            time.sleep(0.005)
+        if self._phase in (Phase.STREAMING, Phase.STOPPING):
+            raise ArmError(f"{self.settings.name} arm: is {self._phase.value}; stop it first")
+
+    def _make_ready(self) -> None:
+        api = self._api
         api.set_timeout(PATIENT_TIMEOUT)
         self._step("clear the error", api.clean_error)
         self._step("clear the warning", api.clean_warn)
@@ -140,7 +172,6 @@ class ArmDriver:
         assert self._gripper is not None
         self._step("switch the gripper on", self._gripper.enable)
         self._refuse_error()
-        self._set_phase(Phase.IDLE)
 
     def resume(self) -> None:
         """After `release`: make ready again. What `clear` would lift, an error or a stop since, is lifted by nobody.
@@ -155,9 +186,10 @@ class ArmDriver:
         self._refuse_error()
         self._ready(POSITION_MODE)
         with self._lock:
-            if not self.released:
-                raise ArmError(self._fault)
-            self._set_phase(Phase.IDLE)
+            if self.released:
+                self._set_phase(Phase.IDLE)
+                return
+        self._stop_again()
 
     def move_to(self, joints: Array, speed: float = 0.35, timeout: float = 30.0) -> None:
         """Move to a joint position with the controller's own planner (mode 0) and wait.
@@ -172,13 +204,14 @@ class ArmDriver:
         """
         api, limits = self._connected(), self.settings.limits
         goal = np.asarray(joints, dtype=np.float64)
-        if self._phase is not Phase.IDLE:
-            raise ArmError(f"{self.settings.name} arm: cannot move to a position while {self._phase.value}")
+        self._check_startable("move to a position")
         if goal.shape != (6,) or not np.all((goal >= limits.lower) & (goal <= limits.upper)):
             raise ArmError(f"{self.settings.name} arm: goal {goal} must be six joint positions [rad] within the limits")
         self._ready(POSITION_MODE)
         speed = min(speed, limits.speed)
         self._step("start the move", lambda: api.set_servo_angle(angle=goal.tolist(), speed=speed, mvacc=2.0))
+        if self._phase is not Phase.IDLE:
+            self._stop_again()
         end = time.monotonic() + timeout
         while np.abs(self._state[1] - goal).max() > 0.01:
             if self._phase is not Phase.IDLE:
@@ -192,11 +225,10 @@ class ArmDriver:
         """Begin to stream: hold the measured position, with limits that grow to their full value.
 
         Raises:
-            ArmError: if the arm is not idle or the controller refuses.
+            ArmError: if the arm is not idle or outside its limits, or the controller refuses.
         """
-        api = self._connected()
-        if self._phase is not Phase.IDLE:
-            raise ArmError(f"{self.settings.name} arm: cannot stream while {self._phase.value}. {self._fault}".strip())
+        api, limits = self._connected(), self.settings.limits
+        self._check_startable("stream")
         self._step(
             "enter servo mode", lambda: api.set_mode(ONLINE_MODE if self.settings.online_planning else SERVO_MODE)
         )
@@ -210,14 +242,23 @@ class ArmDriver:
             return int(code)
 
         self._step("read the joints", read)
+        # The limiter would pull a joint back onto its limit at once.
+        outside = ~((measured >= limits.lower) & (measured <= limits.upper))
+        if outside.any():
+            j = int(outside.argmax())
+            raise ArmError(
+                f"{self.settings.name} arm: joint {j + 1} is at {measured[j]:.3f} rad, outside [{limits.lower[j]:.3f}, "
+                f"{limits.upper[j]:.3f}]. To do: move it back by hand"
+            )
         api.set_timeout(CALL_TIMEOUT)
         with self._lock:
-            if self._phase is not Phase.IDLE:
-                raise ArmError(self._fault)
-            now = time.monotonic()
-            self._stream.begin(measured, now)
-            self._last_sent = Sent(now, measured, self.log.ticks)
-            self._set_phase(Phase.STREAMING)
+            if self._phase is Phase.IDLE:
+                now = time.monotonic()
+                self._stream.begin(measured, now)
+                self._last_sent = Sent(now, measured, self.log.ticks)
+                self._set_phase(Phase.STREAMING)
+                return
+        self._stop_again()
 
     def stop(self, reason: str) -> None:
         """Brake and stay stopped until an operator clears it. Safe from any thread, at any time."""
@@ -275,10 +316,9 @@ class ArmDriver:
             if opening is not None and not 0.0 <= opening <= GRIPPER_STROKE + 1e-6:
                 raise CommandRefused(f"{self.settings.name} arm: opening {opening} m, not within 0 to {GRIPPER_STROKE}")
             self._stream.take(array, time.monotonic())
-            sent = self._last_sent
-        if opening is not None and self._gripper is not None:
-            self._gripper.move(opening)
-        return sent
+            if opening is not None and self._gripper is not None:
+                self._gripper.move(opening)
+            return self._last_sent
 
     def snapshot(self) -> ArmSnapshot:
         """The newest state; never blocks."""
@@ -375,6 +415,19 @@ class ArmDriver:
         elif phase in (Phase.IDLE, Phase.STREAMING):
             self._fault = ""
         self._phase = phase
+        if phase in (Phase.STOPPING, Phase.STOPPED) and self._gripper is not None:
+            self._gripper.forget()
+
+    def _check_startable(self, what: str) -> None:
+        if self._phase is not Phase.IDLE:
+            raise ArmError(f"{self.settings.name} arm: cannot {what} while {self._phase.value}. {self._fault}".strip())
+        if not self._prepared:
+            raise ArmError(f"{self.settings.name} arm: cannot {what} before it is prepared. To do: enable it")
+
+    def _stop_again(self) -> None:
+        """A stop came while the controller was made ready, which may have lifted it."""
+        self._step("stop", lambda: self._api.set_state(4))
+        raise ArmError(self._fault)
 
     def _connected(self) -> Any:
         if not self.connected:

@@ -51,6 +51,10 @@ class GripperLink:
         self._wanted = round(min(max(opening / xarm6.GRIPPER_STROKE, 0.0), 1.0) * PULSES)
         self._wake.set()
 
+    def forget(self) -> None:
+        """Drop a wish that was not carried out: after a stop nothing moves because it was wanted before."""
+        self._wanted = None
+
     def close(self) -> None:
         """End the thread and the connection."""
         self._alive = False

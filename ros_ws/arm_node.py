@@ -51,6 +51,7 @@ from horseshoe.ros_ws.base_node import (
 WIGGLE, WIGGLE_TIME, WIGGLE_PERIOD = 0.06, 2.4, 0.8  # [rad] of the last joint, [s], [s]
 WIGGLE_SAMPLES = 150  # measurements that are needed to tell the delay
 NO_GUARD = "no guard was heard yet"
+GOING = ("moving home", "pulling back")  # what an arm says while the controller's planner moves it
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -75,6 +76,8 @@ class ArmNode(LifecycleNode):
             self, "boundary", [0.0] * 6, "Box that the tool must not leave, in the frame of the arm's base [m]: "
             "x, y, z of its lowest corner, x, y, z of its highest one; zeros: none.",
         )  # fmt: skip
+        if len(box) != 6 or (any(box) and not all(low < high for low, high in zip(box[:3], box[3:], strict=True))):
+            raise HorseshoeError(f"boundary: {list(box)}, expected x, y, z of the lowest corner, then of the highest")
         self.settings = ArmSettings(
             name=self.arm,
             ip=parameter(self, "robot_ip", "", "Address of the control box."),
@@ -93,6 +96,8 @@ class ArmNode(LifecycleNode):
             boundary=((box[0], box[1], box[2]), (box[3], box[4], box[5])) if any(box) else None,
         )
         self.home = np.array(parameter(self, "home", list(HOME), "Where ~/home goes [rad], six joints."))
+        if self.home.shape != (6,):
+            raise HorseshoeError(f"home: {len(self.home)} numbers, expected six")
         self.home_speed = parameter(self, "home_speed", 0.35, "Of the joint that turns furthest [rad/s].", 0.05, 1.5)
         self.guard_timeout = parameter(
             self,
@@ -128,7 +133,7 @@ class ArmNode(LifecycleNode):
         for name, act in (
             ("enable", self._enable),
             ("clear", self._clear),
-            ("stop", lambda: self.driver.stop("stopped by the operator")),
+            ("stop", self._halt),
             ("home", self._home),
             ("pull_back", self._pull_back),
             ("measure_delay", self._measure_delay),
@@ -159,13 +164,13 @@ class ArmNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and disconnect."""
+        self._active = False
         self.driver.close()
         return SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and disconnect."""
-        self.driver.close()
-        return SUCCESS
+        return self.on_cleanup(state)
 
     def close(self) -> None:
         """Stop the arm before the process ends."""
@@ -177,8 +182,8 @@ class ArmNode(LifecycleNode):
             self.driver.log.read().save(Path(self._timing) / f"{self.arm}_sent.npz", commands=commands)
 
     def _start(self) -> None:
-        if self.guard_timeout and time.monotonic() - self._guard_seen > self.guard_timeout:
-            raise HorseshoeError(f"{self.arm} arm: no guard is running. To do: start the guard node")
+        self._check_free()
+        self._check_guarded()
         self._resume()
         self._hold, self._where = None, ""
         self.driver.start()
@@ -194,16 +199,18 @@ class ArmNode(LifecycleNode):
     def _try(self, act: Callable[[], object]) -> TransitionCallbackReturn:
         try:
             act()
-        except HorseshoeError as error:
-            self.get_logger().error(str(error))
+        except Exception as error:  # rclpy would swallow it without a word
+            self.get_logger().error(str(error) if isinstance(error, HorseshoeError) else repr(error))
             self._tell(f"refused: {error}")
+            if self._work is not None and self._work.is_alive() and self._where:
+                self._tell(self._where)  # the guard must not take it for an arm at rest
             return FAILURE
         return SUCCESS
 
     def _serve(self, act: Callable[[], object], response: Trigger.Response) -> Trigger.Response:
         try:
-            if self._work is not None and self._work.is_alive() and act != self.driver.stop:
-                raise HorseshoeError(f"{self.arm} arm: still busy with {self._work.name}")
+            if act != self._halt:
+                self._check_free()
             answer = act()
             response.success, response.message = True, str(answer or "done")
         except HorseshoeError as error:
@@ -211,9 +218,20 @@ class ArmNode(LifecycleNode):
             response.success, response.message = False, str(error)
         return response
 
+    def _check_free(self) -> None:
+        if self._work is not None and self._work.is_alive():
+            raise HorseshoeError(f"{self.arm} arm: still busy with {self._work.name}")
+
+    def _check_guarded(self) -> None:
+        if self.guard_timeout and time.monotonic() - self._guard_seen > self.guard_timeout:
+            raise HorseshoeError(f"{self.arm} arm: no guard is running. To do: start the guard node")
+
+    def _halt(self) -> None:
+        self.driver.stop("stopped by the operator")
+
     def _enable(self) -> None:
-        self._where = ""
         self.driver.prepare()
+        self._where = ""
 
     def _clear(self) -> None:
         self._where = ""
@@ -239,7 +257,10 @@ class ArmNode(LifecycleNode):
                 act()
             except (HorseshoeError, ValueError) as error:
                 self.get_logger().error(f"{name}: {error}")
-                if self.driver.snapshot().phase not in (Phase.STOPPING, Phase.STOPPED):  # which say why themselves
+                phase = self.driver.snapshot().phase
+                if phase is Phase.STREAMING:  # an arm that moves must not be called anything else
+                    self.driver.stop(f"{name}: {error}")
+                elif phase not in (Phase.STOPPING, Phase.STOPPED):  # which say why themselves
                     self._tell(f"refused: {error}")
 
         self._work = threading.Thread(target=work, name=name, daemon=True)
@@ -247,16 +268,17 @@ class ArmNode(LifecycleNode):
         return f"{name} begun; the topic state tells the end"
 
     def _home(self) -> str:
-        return self._go(lambda: self.home, "moving home", "at home")
+        return self._go(lambda: self.home, GOING[0], "at home")
 
     def _pull_back(self) -> str:
-        return self._go(lambda: pulled_back(self.driver.snapshot().joints, self.home), "pulling back", "pulled back")
+        return self._go(lambda: pulled_back(self.driver.snapshot().joints, self.home), GOING[1], "pulled back")
 
     def _go(self, goal: Callable[[], np.ndarray], going: str, there: str) -> str:
         self._resume()
         now = self.driver.snapshot()
         if now.phase is not Phase.IDLE:
             raise HorseshoeError(f"{self.arm} arm: not {going} while {now.phase.value}. {now.fault}".strip())
+        self._check_guarded()
         # The thread that tells the phase tells this instead: the guard watches arms that say that they move.
         self._where = going
         self._tell(going)
@@ -277,6 +299,8 @@ class ArmNode(LifecycleNode):
         begin = self.driver.snapshot()
         if begin.phase is not Phase.STREAMING:
             raise HorseshoeError(f"{self.arm} arm: activate it before its delay is measured")
+        if self._arrivals and time.time() - self._arrivals[-1][1] < self.settings.hold_after:
+            raise HorseshoeError(f"{self.arm} arm: commands arrive; deactivate the policy before its delay is measured")
 
         def wiggle() -> None:
             log, ticks, end = self.driver.log, int(0.2 * self.settings.rate), WIGGLE_TIME
@@ -348,12 +372,11 @@ class ArmNode(LifecycleNode):
                 why = arm.fault or (NO_GUARD if alone else "")
                 self._tell(where or (f"{arm.phase.value}: {why}" if why else arm.phase.value))
                 self._diagnose(arm)
+            silence = time.monotonic() - self._guard_seen
+            moves = arm.phase is Phase.STREAMING or where in GOING
+            if moves and self.guard_timeout and silence > self.guard_timeout:
+                self.driver.stop(f"the guard has been silent for {silence:.2f} s. To do: start it again, then clear")
             if arm.phase is Phase.STREAMING:
-                silence = time.monotonic() - self._guard_seen
-                if self.guard_timeout and silence > self.guard_timeout:
-                    self.driver.stop(
-                        f"the guard has been silent for {silence:.2f} s. To do: start it again, then clear"
-                    )
                 with self._send_lock:
                     if tick % 10 == 0 and self._hold is not None:
                         self._keep()

@@ -185,6 +185,31 @@ def joint_state(arm: str, when: float, position: Array, velocity: Array, opening
     )
 
 
+def joints_of(message: JointState, arm: str) -> Array:
+    """Joints [rad] and gripper opening [m] of a message, shape (7,).
+
+    Raises:
+        HorseshoeError: other joints than those of the arm, or not as many numbers.
+    """
+    if list(message.name) != joint_names(arm) or len(message.position) != 7:
+        raise HorseshoeError(
+            f"{arm} arm: joint states with {len(message.position)} positions of {list(message.name)}, expected "
+            f"{joint_names(arm)}"
+        )
+    return np.array(message.position)
+
+
+def speeds_of(message: JointState, arm: str) -> Array:
+    """Velocities of the joints of a message [rad/s], shape (6,).
+
+    Raises:
+        HorseshoeError: not as many numbers as joints.
+    """
+    if len(message.velocity) != 7:
+        raise HorseshoeError(f"{arm} arm: joint states with {len(message.velocity)} velocities, expected 7")
+    return np.array(message.velocity)[:6]
+
+
 def pose_array(when: float, position: Array, quaternion: Array) -> PoseArray:
     """Poses in the world frame at system time `when` [s]; position (n, 3) [m], quaternion (w, x, y, z) (n, 4)."""
     poses = [

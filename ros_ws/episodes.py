@@ -23,8 +23,15 @@ def read(folder: Path) -> dict[int, Outcome]:
     """Outcomes in a folder of results, by number of the episode."""
     file = folder / RESULTS
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    rows = (json.loads(line) for line in lines if line.endswith("}"))  # a line may be cut off
-    return {row["episode"]: row for row in rows}
+    return {row["episode"]: row for row in map(_row, lines) if row}
+
+
+def _row(line: str) -> Outcome:
+    """A line of results; nothing where it was cut off."""
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return {}
 
 
 def note(folder: Path, outcome: Outcome) -> None:

@@ -13,6 +13,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header, String
 
+from horseshoe.errors import HorseshoeError
 from horseshoe.hardware.arm_driver import ArmSnapshot, Phase
 from horseshoe.hardware.guard import Guard, GuardLimits
 from horseshoe.ros_ws.base_node import (
@@ -24,14 +25,17 @@ from horseshoe.ros_ws.base_node import (
     WORLD,
     Inbox,
     diagnostics,
+    joints_of,
     parameter,
     run,
     seconds,
+    speeds_of,
     stamp,
 )
 from horseshoe.sim.assembly import cell as cells
 
-MOVING = ("streaming", "stopping", "pulling back", "moving home")
+BEGINS = ("streaming", "pulling back", "moving home")
+MOVING = (*BEGINS, "stopping")
 
 
 class GuardNode(Node):
@@ -73,7 +77,8 @@ class GuardNode(Node):
         if state == "streaming":
             self._listen()
             self._sent.pop(arm, None)  # what was sent before the last stop says nothing
-            self.fault = ""
+        if state in BEGINS:
+            self.fault = ""  # what was said before must be said again
         self._check()
 
     def _listen(self) -> None:
@@ -88,10 +93,12 @@ class GuardNode(Node):
             return
         self._listen()
         unknown = [arm for arm in ARMS if arm not in self._measured]
-        if unknown:
-            fault = f"nothing is known of the {' and '.join(unknown)} arm"
-        else:
+        try:
+            if unknown:
+                raise HorseshoeError(f"nothing is known of the {' and '.join(unknown)} arm")
             fault = self.guard.check({arm: self._snapshot(arm) for arm in ARMS}, now)
+        except HorseshoeError as error:
+            fault = str(error)
         if fault and fault != self.fault:
             self._stop.publish(String(data=f"stopped by the guard: {fault}"))
             self.get_logger().error(f"guard: both arms stopped: {fault}")
@@ -100,10 +107,9 @@ class GuardNode(Node):
 
     def _snapshot(self, arm: str) -> ArmSnapshot:
         measured, state = self._measured[arm], self._state.get(arm, "")
-        joints = np.array(measured.position)
-        velocities = np.array(measured.velocity)[:6]
         told = self._sent.get(arm, measured)
-        sent, speeds = np.array(told.position)[:6], np.array(told.velocity)[:6]
+        joints, velocities = joints_of(measured, arm), speeds_of(measured, arm)
+        sent, speeds = joints_of(told, arm)[:6], speeds_of(told, arm)
         phase, _, fault = state.partition(": ")
         known = {p.value: p for p in Phase}
         return ArmSnapshot(

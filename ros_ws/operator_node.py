@@ -47,6 +47,8 @@ class OperatorNode(BaseOperator):
         self._horizon = parameter(self, "episode_time", 60.0, "Longest episode [s].", 1.0, 1e5)
         self._first = parameter(self, "first_episode", 1, "Number of the first episode in the results.", 1, 10**6)
         self._home = parameter(self, "home", list(HOME), "Where the arms' ~/home goes [rad], six joints.")
+        if len(self._home) != 6:
+            raise HorseshoeError(f"home: {len(self._home)} numbers, expected six")
         cell = cells.load(parameter(self, "cell", "", "Where the arms are; empty for the shipped cell.") or None)
         self._bases = cell.base_poses
         self._joints = {arm: Inbox(self, JointState, f"/{arm}/joint_states") for arm in ARMS}
@@ -146,8 +148,8 @@ class OperatorNode(BaseOperator):
             self._change(f"/{arm}/arm", ACTIVATE)
         self._sleep(SETTLE)
         self._faults = FAULT_IN_EPISODE
-        if number == 1 and self._delays:
-            for arm in ARMS:  # one after the other, so that nothing else moves
+        if self._delays:
+            for arm in sorted(set(ARMS) - self._measured_delays.keys()):  # one at a time, so that nothing else moves
                 self._call(f"/{arm}/arm/measure_delay")
                 self._until(
                     partial(self._measured_delays.__contains__, arm), self._patience, f"the delay of the {arm} arm"
@@ -219,7 +221,8 @@ class OperatorNode(BaseOperator):
     def _on_end(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = bool(self._running)
         response.message = "" if self._running else "no episode is running"
-        self._ended.set()
+        if self._running:
+            self._ended.set()
         return response
 
     def _on_outcome(self, message: String) -> None:

@@ -30,9 +30,11 @@ from horseshoe.ros_ws.base_node import (
     EVENT,
     LATCHED,
     OK,
+    WORLD,
     Inbox,
     diagnostics,
     joint_names,
+    joints_of,
     parameter,
     poses_of,
     run,
@@ -42,6 +44,7 @@ from horseshoe.ros_ws.base_node import (
 from horseshoe.ros_ws.decision import Decider, Seen
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+CLOCKS = 0.1  # [s] by which those of two computers may differ
 TIMING = ("left_age", "right_age", "block_age", "skew", "compute")  # of ~/timing [s]
 
 
@@ -135,6 +138,10 @@ class PolicyNode(LifecycleNode):
             self._timer = None
         return super().on_deactivate(state)
 
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Send nothing more."""
+        return self.on_deactivate(state) if self._active else SUCCESS
+
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forget the policy."""
         for publisher in self._commands.values():
@@ -197,13 +204,19 @@ class PolicyNode(LifecycleNode):
         for arm, age in zip(ARMS, ages, strict=True):
             if age > self._max_joint_age:
                 raise HorseshoeError(f"{arm} arm: joint states are {age:.2f} s old (limit {self._max_joint_age} s)")
+        if (frame := self._blocks.header.frame_id) != WORLD:
+            raise HorseshoeError(f"/block_poses: is in frame '{frame}', expected '{WORLD}'")
+        if ahead := [-age for age in (*ages, block_age) if age < -CLOCKS]:
+            raise HorseshoeError(f"a stamp is {max(ahead):.2f} s ahead of this computer's clock: set the clocks (NTP)")
         if block_age > self._max_block_age:
             raise HorseshoeError(
                 f"block poses are {block_age:.2f} s old (limit {self._max_block_age} s): see the camera"
             )
         if self._active and self._max_frozen and time.monotonic() - self._changed > self._max_frozen:
             raise HorseshoeError(f"block poses have not changed for {self._max_frozen} s: the camera is frozen")
-        joints = np.array([self._joints[arm].position for arm in ARMS])
+        if not (np.abs(np.linalg.norm(quaternion, axis=-1) - 1.0) < 0.01).all():
+            raise HorseshoeError("/block_poses: an orientation is no unit quaternion")
+        joints = np.array([joints_of(self._joints[arm], arm) for arm in ARMS])
         seen = Seen(joints[:, :6], joints[:, 6], position, quaternion)
         return seen, [*ages, block_age, abs(times[0] - times[1])]
 

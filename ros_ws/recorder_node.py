@@ -12,6 +12,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
@@ -31,13 +32,15 @@ from horseshoe.ros_ws.base_node import (
 )
 
 PERIOD = 0.05  # [s] between two looks at what came; far less than the queues hold
+# Of what is latched every state counts, not the last one of a period.
+STATES = QoSProfile(depth=RECORD.depth, reliability=LATCHED.reliability, durability=LATCHED.durability)
 TOPICS: dict[str, tuple[Any, Any]] = {
     "/block_poses": (PoseArray, RECORD),
     "/world/true_block_poses": (PoseArray, RECORD),
     "/world/outcome": (String, RECORD),
-    "/operator/progress": (String, LATCHED),
-    "/policy/contract": (String, LATCHED),
-    "/policy/state": (String, LATCHED),
+    "/operator/progress": (String, STATES),
+    "/policy/contract": (String, STATES),
+    "/policy/state": (String, STATES),
     "/policy/timing": (Float64MultiArray, RECORD),
     "/stop": (String, RECORD),
     "/diagnostics": (DiagnosticArray, RECORD),
@@ -46,8 +49,8 @@ for _arm in ARMS:
     TOPICS[f"/{_arm}/command"] = (JointTrajectory, RECORD)
     TOPICS[f"/{_arm}/joint_states"] = (JointState, RECORD)
     TOPICS[f"/{_arm}/sent_joint_states"] = (JointState, RECORD)
-    TOPICS[f"/{_arm}/state"] = (String, LATCHED)
-    TOPICS[f"/{_arm}/delay"] = (Float64, LATCHED)
+    TOPICS[f"/{_arm}/state"] = (String, STATES)
+    TOPICS[f"/{_arm}/delay"] = (Float64, STATES)
 
 
 class RecorderNode(Node):

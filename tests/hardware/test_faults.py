@@ -181,6 +181,12 @@ def test_driver_stops_when_the_gripper_bus_dies(pair: Pair, note_fault: NoteFaul
     assert nothing_moves(pair)
     assert "C19" in fault
     note_fault("gripper unplugged", f"{arm} arm", fault, longest_rest_time(pair, since))
+    gripper = pair.controller(arm).gripper
+    before = gripper.goal
+    pair.servers[arm].run(lambda c: (setattr(c.gripper, "unplugged", False), c.release(19)))
+    pair.drivers[arm].clear()
+    time.sleep(0.5)
+    assert gripper.goal == before, "it must not do by itself what was wanted before the stop"
 
 
 def test_a_released_arm_goes_on_without_an_operator(pair: Pair) -> None:
@@ -233,6 +239,44 @@ def test_preparing_an_arm_tells_its_controller_all_settings(pair: Pair) -> None:
     driver.settings = before
     driver.prepare()
     assert not pair.controller("left").settings.fence
+
+
+def test_a_preparation_that_fails_leaves_the_arm_stopped_until_all_of_it_is_done(pair: Pair) -> None:
+    driver = pair.drivers["left"]
+    driver.settings = replace(driver.settings, load=0.5)
+    pair.servers["left"].run(lambda c: setattr(c.gripper, "unplugged", True))
+    with pytest.raises(ArmError, match="gripper"):
+        driver.prepare()
+    assert driver.snapshot().phase is Phase.STOPPED
+    assert "gripper" in driver.snapshot().fault
+    with pytest.raises(ArmError, match="stopped"):
+        driver.move_to(HOME)
+    pair.servers["left"].run(lambda c: (setattr(c.gripper, "unplugged", False), c.release(19)))
+    driver.clear()
+    assert pair.controller("left").settings.load[0] == pytest.approx(GRIPPER_MASS + 0.5)
+    assert driver.snapshot().phase is Phase.IDLE
+    driver.settings = replace(driver.settings, load=0.0)
+    driver.prepare()
+
+
+def test_an_arm_that_streams_is_neither_cleared_nor_prepared(pair: Pair) -> None:
+    driver = pair.drivers["left"]
+    driver.start()
+    for act in (driver.clear, driver.prepare):
+        with pytest.raises(ArmError, match="left arm: is streaming; stop it first"):
+            act()
+    assert driver.snapshot().phase is Phase.STREAMING
+
+
+def test_an_arm_outside_its_limits_does_not_stream(pair: Pair) -> None:
+    driver, before = pair.drivers["left"], pair.drivers["left"].settings
+    upper = before.limits.upper.copy()
+    upper[1] = driver.snapshot().joints[1] - 0.01
+    driver.settings = replace(before, limits=replace(before.limits, upper=upper))
+    with pytest.raises(ArmError, match=r"joint 2 is at .* rad, outside"):
+        driver.start()
+    assert driver.snapshot().phase is Phase.IDLE
+    driver.settings = before
 
 
 def test_every_error_that_the_sdk_knows_is_named_in_plain_words() -> None:

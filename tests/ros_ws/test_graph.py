@@ -14,6 +14,7 @@ import pytest
 rclpy = pytest.importorskip("rclpy")
 
 from geometry_msgs.msg import PoseArray  # noqa: E402
+from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
@@ -313,6 +314,7 @@ REACHING = np.array([0.0, 0.0, -1.4, 0.0, 1.4, 0.0])  # either hand half-way to 
         ((HOME, 0.0, HOME), (HOME, 0.0, HOME + 0.5), "away from its target"),
         ((HOME, 900.0, HOME), (HOME, 900.0, HOME), "old"),
         ((HOME, 100.0, HOME), (HOME, 0.0, HOME), "apart"),
+        ((HOME[:5], 0.0, HOME), (HOME, 0.0, HOME), "left arm: joint states with 6 positions"),
     ],
 )
 def test_the_guard_node_stops_what_it_must_not_see(domain: int, left: Any, right: Any, message: str) -> None:
@@ -351,10 +353,11 @@ def test_an_arm_does_not_start_without_a_guard(graph: Callable[..., Graph], poli
     g.executor.remove_node(g.guard)
     g.left.guard_timeout = g.right.guard_timeout = 0.5
     wait_until(lambda: time.monotonic() - max(arm._guard_seen for arm in (g.left, g.right)) > 1.0)
-    operator = g.operate()
-    wait_until(lambda: operator.exit_code is not None)
-    assert operator.exit_code == REFUSED
-    assert "no guard is running" in operator._states["left"]
+    assert g.left.trigger_configure() is TransitionCallbackReturn.SUCCESS
+    answer = g.left._serve(g.left._home, Trigger.Response())
+    assert not answer.success and "no guard is running" in answer.message
+    assert g.left.trigger_activate() is TransitionCallbackReturn.FAILURE
+    assert "no guard is running" in g.left._phase_told
 
 
 def test_a_delay_out_of_the_contract_is_refused_by_name(graph: Callable[..., Graph], policy: Path) -> None:

@@ -92,6 +92,44 @@ def cell(domain: int, make_policy: Any) -> Iterator[RealCell]:
     made.close()
 
 
+def test_a_stop_is_heard_while_an_arm_moves_home(cell: RealCell) -> None:
+    wait_until(partial(cell.waits, "the arms go home"))
+    cell.arms["left"].home_speed = 0.02  # ten seconds
+    assert cell.call("/left/arm/home").success
+    wait_until(lambda: cell.servers["left"].controller.set_point.moving)
+    assert not cell.call("/left/arm/clear").success, "it is busy"
+    assert cell.call("/left/arm/stop").success
+    wait_until(lambda: cell.phases()[0] is Phase.STOPPED)
+    held = cell.joints()
+    time.sleep(0.3)
+    np.testing.assert_array_equal(cell.joints(), held)
+    assert np.abs(held[0] - HOME).max() > 0.05
+    assert "stopped by the operator" in cell.arms["left"].driver.snapshot().fault
+
+
+def test_a_silent_guard_stops_an_arm_that_moves_home(cell: RealCell) -> None:
+    wait_until(partial(cell.waits, "the arms go home"))
+    cell.arms["left"].home_speed, cell.arms["left"].guard_timeout = 0.02, 1.0
+    wait_until(lambda: cell.call("/left/arm/home").success)
+    wait_until(lambda: cell.servers["left"].controller.set_point.moving)
+    cell.executor.remove_node(cell.guard)
+    wait_until(lambda: cell.phases()[0] is Phase.STOPPED)
+    assert "the guard has been silent" in cell.arms["left"].driver.snapshot().fault
+
+
+def test_a_policy_that_is_shut_down_commands_no_more(cell: RealCell) -> None:
+    wait_until(partial(cell.waits, "the arms go home"))
+    assert cell.call("/operator/start").success
+    wait_until(partial(cell.waits, "lay out the blocks"))
+    assert cell.call("/operator/start").success
+    wait_until(lambda: cell.policy._decisions > 2)
+    cell.policy.trigger_shutdown()
+    decided = cell.policy._decisions
+    time.sleep(0.6)
+    assert cell.policy._decisions == decided
+    assert not cell.policy._active
+
+
 def _collide(server: ControllerServer) -> None:
     server.run(lambda controller: controller.inject(31))
 
