@@ -54,7 +54,6 @@ extras = {
         "tensorboard>=2.14",
         "onnx>=1.16",
         "safetensors>=0.4",
-        "rich>=13",
     ],
     "dev": ["pytest>=8", "ruff>=0.9", "mypy>=1.14", "types-PyYAML", "types-tqdm", "setuptools>=70.1", "mkdocs>=1.6"],
 }

@@ -11,6 +11,7 @@ physics, camera and action path, but no ROS, SDK and controller between policy a
 """
 
 import argparse
+import importlib.util
 import json
 import sys
 from functools import partial
@@ -21,11 +22,13 @@ import numpy as np
 from tqdm import tqdm
 
 from horseshoe import contract as contracts
+from horseshoe.cli import EXTRAS
 from horseshoe.configuration import write_atomically
 from horseshoe.errors import HorseshoeError
 from horseshoe.hardware.homing import HOME
 from horseshoe.policies import runtime
 from horseshoe.ros_ws import episodes as graph
+from horseshoe.ros_ws import node_table
 from horseshoe.ros_ws.decision import Decider, Seen
 from horseshoe.ros_ws.simulated_cell import SimulatedCell
 
@@ -72,7 +75,7 @@ def run_graph(policy: str, engine: str, seed: int, episodes: int, folder: Path, 
             pass
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", default="u_shape", help="a shipped policy's name, or a folder")
     parser.add_argument("--episodes", type=int, default=100)
@@ -83,9 +86,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/graph_success"), help="what was done is kept there")
     parser.add_argument("--json", type=Path, help="summary; graph_success.json in --out without it")
     parser.add_argument("arguments", nargs="*", metavar="NAME:=VALUE", help="more for the graph, such as patience:=3")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    engines, contract = options.engine or ENGINES, contracts.load(runtime.find(options.policy))
+    if options.episodes < 1:
+        parser.error(f"--episodes: {options.episodes} is below 1")
+    if options.seed in contracts.training_seeds(contract):
+        parser.error(f"--seed: {options.seed} is a seed of the training; take another")
+    for module in (*engines, "rclpy", "xarm"):
+        if importlib.util.find_spec(module) is None:
+            parser.error(f"this needs {module}: pip install 'horseshoe[{EXTRAS[module]}]'")
+    node_table.parse([f"seed:={options.seed}", *options.arguments])
     more = dict(argument.split(":=", 1) for argument in options.arguments)
-    digest = contracts.load(runtime.find(options.policy)).weights_sha256
+    digest = contract.weights_sha256
     recipe = {"policy": options.policy, "weights_sha256": digest, "seed": options.seed, "arguments": more}
     file = options.out / "recipe.json"
     if file.exists() and json.loads(file.read_text()) != recipe:
@@ -96,7 +108,7 @@ def main() -> None:
     before = json.loads(out.read_text()) if out.exists() else {}
     # What another engine gave stays beside it.
     result: dict[str, Any] = {"recipe": recipe, "cases": before["cases"] if before.get("recipe") == recipe else {}}
-    for engine in options.engine or ENGINES:
+    for engine in engines:
         for case, work in (("simulation", simulate), ("graph", partial(run_graph, more=more))):
             folder = options.out / f"{case}_{engine}"
             work(options.policy, engine, options.seed, options.episodes, folder)

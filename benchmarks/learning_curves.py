@@ -2,6 +2,7 @@
 
     python benchmarks/learning_curves.py                      # three seeds of the MLP and one of attention: 90 minutes
     python benchmarks/learning_curves.py --minutes 5 --warm-up 3 --run mlp-0 --run attention-0 --out runs/quick
+    python benchmarks/learning_curves.py --also runs/u_shape-mlp-0      # what `horseshoe train u_shape` came to, too
 
 Every run has one core and goes first through the quasi-static world, then through MuJoCo, with the settings of
 `config/train/u_shape_curves.yaml`; two run side by side (`--at-once`). What they came to is exported and evaluated
@@ -21,9 +22,11 @@ from typing import Any
 from tqdm import tqdm
 
 from horseshoe import configuration
+from horseshoe import contract as contracts
 from horseshoe.configuration import write_atomically
 from horseshoe.policies.card import SCRATCH, write_card
 from horseshoe.policies.checkpoint import CHECKPOINT, read_state, thin
+from horseshoe.policies.networks import ARCHITECTURES
 
 CONFIG = configuration.resource("config/train/u_shape_curves.yaml")
 RUNS = ("mlp-0", "mlp-1", "mlp-2", "attention-0")
@@ -62,6 +65,13 @@ def train(command: list[str], folder: Path, done: float, minutes: float, bar: tq
             process.wait()
 
 
+def finish(*arguments: str) -> None:
+    """Run a command of `horseshoe` to its end."""
+    done = subprocess.run(horseshoe(*arguments), capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"horseshoe {' '.join(arguments)}:\n{done.stderr}")
+
+
 def run(name: str, options: argparse.Namespace, bar: tqdm) -> dict[str, Any]:
     """One run from nothing to its evaluation."""
     architecture, _, seed = name.rpartition("-")
@@ -76,16 +86,17 @@ def run(name: str, options: argparse.Namespace, bar: tqdm) -> dict[str, Any]:
     command = horseshoe("train", str(CONFIG), *common, "--run", str(folder / "run"))
     command += ["--from", str(folder / "warm_up" / CHECKPOINT)]
     train(command, folder / "run", trained(folder / "warm_up")["seconds"] / 60, options.minutes, bar)
-    file = folder / f"evaluation_{options.episodes}.json"
-    if not file.exists() or file.stat().st_mtime < (folder / "run" / CHECKPOINT).stat().st_mtime:
-        policy = str(folder / "policy")
-        subprocess.run(horseshoe("export", str(folder / "run"), policy), check=True, capture_output=True)
-        subprocess.run(
-            horseshoe("evaluate", policy, "--episodes", str(options.episodes), "--json", str(file)),
-            check=True,
-            capture_output=True,
-        )
-    warm_state, state, result = trained(folder / "warm_up"), trained(folder / "run"), json.loads(file.read_text())
+    return judge(name, folder / "warm_up", folder / "run", options.episodes)
+
+
+def judge(name: str, first: Path, last: Path, episodes: int) -> dict[str, Any]:
+    """What a run came to, whose stage in the quasi-static world is in the first folder, and its end in the last one."""
+    file = last / f"evaluation_{episodes}.json"
+    if not file.exists() or file.stat().st_mtime < (last / CHECKPOINT).stat().st_mtime:
+        policy = str(last / "policy")
+        finish("export", str(last), policy)
+        finish("evaluate", policy, "--episodes", str(episodes), "--json", str(file))
+    warm_state, state, result = trained(first), trained(last), json.loads(file.read_text())
     return {
         "name": name,
         "minutes": round(state["seconds"] / 60, 1),
@@ -112,24 +123,41 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=45.0, help="of training, the warm-up included")
     parser.add_argument("--warm-up", type=float, default=32.0, help="minutes in the quasi-static world")
     parser.add_argument("--run", action="append", metavar="ARCHITECTURE-SEED", help=f"{', '.join(RUNS)} without it")
+    parser.add_argument("--also", type=Path, help="no new runs, but this one beside those in --json")
     parser.add_argument("--at-once", type=int, default=2, help="runs side by side, a core each")
     parser.add_argument("--episodes", type=int, default=200, help="of the evaluation at the end")
     parser.add_argument("--out", type=Path, default=Path("runs/learning_curves"), help="runs are kept there")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/learning_curves.json"))
     parser.add_argument("--card", type=Path, help="a policy folder whose card shows the curves too")
-    options = parser.parse_args()
-    names = options.run or list(RUNS)
+    options = parser.parse_args(arguments)
+    names = [] if options.also else options.run or list(RUNS)
+    for name in names:
+        architecture, _, seed = name.rpartition("-")
+        if architecture not in ARCHITECTURES or not seed.isdigit():
+            parser.error(f"--run: {name!r} is no architecture ({', '.join(ARCHITECTURES)}) and seed, such as mlp-0")
+    if not 0 < options.warm_up < options.minutes:
+        parser.error(f"--warm-up: {options.warm_up:g} is not above 0 and below the {options.minutes:g} of --minutes")
+    if min(options.episodes, options.at_once) < 1:
+        parser.error("--episodes and --at-once must be 1 at least")
+    if options.card and not (options.card / contracts.FILE).is_file():
+        parser.error(f"--card: {options.card} is no policy folder, there is no {contracts.FILE} in it")
+    if options.also and (options.run or not (options.also / CHECKPOINT).exists()):
+        parser.error(f"--also: goes without --run, and {options.also} must have a {CHECKPOINT}")
     total = len(names) * options.minutes
     with tqdm(total=total, bar_format=f"{{l_bar}}{{bar}}| {{n:.0f}} of {total:.0f} min") as bar:
         past = [max(trained(options.out / n / stage)["seconds"] for stage in ("warm_up", "run")) for n in names]
         bar.update(sum(past) / 60)
         with ThreadPoolExecutor(options.at_once) as pool:
             results = list(pool.map(lambda name: run(name, options, bar), names))
+    if options.also:
+        kept = json.loads(options.json.read_text()) if options.json.exists() else []
+        new = judge(options.also.name, options.also / "stage_1", options.also, options.episodes)
+        results = [*(r for r in kept if r["name"] != new["name"]), new]
     write_atomically(options.json, json.dumps(results, indent=1) + "\n")
     print(table(results))
     if options.card:

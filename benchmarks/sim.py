@@ -46,7 +46,8 @@ def make_env(n_envs: int, threads: int, rate: float | None = None) -> Any:
         settings["action"] = dataclasses.asdict(action) | {"decision_rate": rate, "joint_step": step}
     env = make_vector(n_envs, "u_shape", config=settings, n_threads=threads)
     env.reset(seed=0)
-    env.steps[:] = np.random.default_rng(0).integers(env._whole_horizon, size=n_envs)
+    horizon = np.where(env.whole, env._whole_horizon, env._assisted_horizon)
+    env.steps[:] = np.random.default_rng(0).integers(horizon)
     return env
 
 

@@ -83,18 +83,20 @@ class Bench:
     @contextlib.contextmanager
     def wrench(self, block: int, value: Array) -> Iterator[Array]:
         """A force and torque on a block, world frame [N, N m]; the array may be changed meanwhile."""
-        magnetic = self.world.magnets.wrenches
+        # What the world asks its magnets for: MuJoCo's `look`, the twin `wrenches`.
+        name = "wrenches" if isinstance(self.world, TwinWorld) else "look"
+        magnetic = getattr(self.world.magnets, name)
 
         def added(*where: Any) -> Array:
-            total = magnetic(*where)
+            total: Array = magnetic(*where)
             total[0, block] += value
             return total
 
-        self.world.magnets.wrenches = added  # type: ignore[method-assign]
+        setattr(self.world.magnets, name, added)
         try:
             yield value
         finally:
-            self.world.magnets.wrenches = magnetic  # type: ignore[method-assign]
+            setattr(self.world.magnets, name, magnetic)
 
 
 def servo(bench: Bench) -> dict[str, float]:

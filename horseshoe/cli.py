@@ -32,6 +32,7 @@ EXTRAS = {
     "matplotlib": "sim",
     "mujoco": "sim",
     "pybullet": "twin",
+    "pybullet_data": "twin",
     "warp": "push",
     "xarm": "robot",
     "rclpy": "ros",

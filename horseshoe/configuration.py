@@ -29,6 +29,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is no plain value", key.start_mark)
             if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
                 where = f"duplicate key '{key.value}'"
                 raise yaml.constructor.ConstructorError(None, None, where, key.start_mark)

@@ -46,12 +46,12 @@ def read_state(file: Path) -> dict[str, Any]:
     """What a checkpoint knows beside its arrays: counters and the learning curve.
 
     Raises:
-        HorseshoeError: it is no checkpoint.
+        HorseshoeError: it is no checkpoint, or cannot be read.
     """
     try:
         with safe_open(file, "np") as f:
             return json.loads(f.metadata()["state"])
-    except (SafetensorError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise HorseshoeError(f"{file}: is no checkpoint of a training, or a broken one ({error})") from error
 
 
@@ -68,8 +68,15 @@ def read_arrays(file: Path, prefix: str) -> dict[str, NDArray[Any]]:
 
 
 def restore(file: Path, policy: torch.nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
-    """Give a policy, and its optimiser, back what `save` kept of them."""
-    policy.load_state_dict({k: torch.from_numpy(v) for k, v in read_arrays(file, "policy.").items()})
+    """Give a policy, and its optimiser, back what `save` kept of them.
+
+    Raises:
+        HorseshoeError: the weights are those of another network.
+    """
+    try:
+        policy.load_state_dict({k: torch.from_numpy(v) for k, v in read_arrays(file, "policy.").items()})
+    except RuntimeError as error:
+        raise HorseshoeError(f"{file}: holds the weights of another architecture, or of another task") from error
     if optimizer is None:
         return
     slots = optimizer.state_dict()

@@ -22,10 +22,15 @@ PUSH_ENV = "horseshoe/CoopPush-v0"
 @click.option("--architecture", type=click.Choice(["mlp", "attention"]), help="Of the actor.")
 @click.option("--decisions", type=int, help="How many decisions (of a whole cell) to train for.")
 @click.option(
-    "--from", "initial", type=click.Path(exists=True, path_type=Path), help="Checkpoint that a new run goes on from."
+    "--from",
+    "initial",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Checkpoint that a new run goes on from.",
 )
 @click.option("--processes", type=int, help="That train together, each on as many cells and on a core of its own.")
-@click.option("--threads", type=int, default=2, show_default=True, help="Cores to use if there is one process.")
+@click.option(
+    "--threads", type=click.IntRange(1), default=2, show_default=True, help="Cores to use if there is one process."
+)
 def train(
     task: str,
     run: Path | None,
@@ -54,7 +59,7 @@ def train(
 
     file = _task_file(task)
     given = {"seed": seed, "architecture": architecture, "decisions": decisions, "processes": processes}
-    settings = {**configuration.read_yaml(file), **{k: v for k, v in given.items() if v is not None}}
+    settings = configuration.load(dict[str, Any], file) | {k: v for k, v in given.items() if v is not None}
     pushing = settings.get("env") == PUSH_ENV
     if pushing and initial is not None:
         raise HorseshoeError("--from: a policy for pushing is trained from the beginning")
@@ -78,7 +83,7 @@ def train(
 @click.argument("holding", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("otherwise", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--run", type=click.Path(path_type=Path), default=Path("runs/merged"), show_default=True)
-@click.option("--threads", type=int, default=2, show_default=True, help="Cores to use.")
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="Cores to use.")
 def merge(task: str, holding: Path, otherwise: Path, run: Path, threads: int) -> None:
     """Teach one policy for TASK what two checkpoints do: HOLDING while a hand holds its block, OTHERWISE the rest.
 
@@ -208,13 +213,16 @@ def _disturbance(ctx: click.Context, param: click.Parameter, value: tuple[str, .
 @click.option("--delay", callback=_delay, help="Transport delay [s], one value or LOW:HIGH; the contract's without it.")
 @click.option(
     "--record",
-    type=click.Path(path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     callback=_suffix(".mp4", ".gif"),
     help="Video (mp4 or gif) of the first episodes.",
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the summary as JSON.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the summary as JSON.")
 @click.option(
-    "--picture", type=click.Path(path_type=Path), callback=_suffix(".png"), help="Write the summary as a PNG."
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_suffix(".png"),
+    help="Write the summary as a PNG.",
 )
 @click.option("--save", is_flag=True, help="Write the result into the policy's contract and card.")
 @click.option("--robots", type=int, help="Pushing: how many; 6 without it.")

@@ -160,6 +160,8 @@ def evaluate(
     """
     from horseshoe.policies import environments
 
+    if not policy.contract.blueprint:
+        raise HorseshoeError(f"{policy.folder.name}: is no policy for assembly, but for {policy.contract.env}")
     if seed in contracts.training_seeds(policy.contract):
         raise HorseshoeError(f"--seed: {seed} is a seed of the training; take another")
     n = min(episodes, MAX_ENVS)

@@ -77,10 +77,13 @@ def export(run: Path, folder: Path) -> float:
         Largest difference between torch and ONNX on observations recorded in the environment.
 
     Raises:
-        HorseshoeError: no checkpoint there, or the two disagree by more than 1e-5; the folder is as it was then.
+        HorseshoeError: no checkpoint there, none in which an episode has ended, or the two disagree by more than 1e-5;
+            the folder is as it was then.
     """
     with tempfile.TemporaryDirectory() as made:
         difference = _export(run, Path(made))
+        if not json.loads((Path(made) / "curve.json").read_text()):
+            raise HorseshoeError(f"{run}: its learning curve is empty, no episode has ended yet; train on")
         folder.mkdir(parents=True, exist_ok=True)
         for file in Path(made).iterdir():
             shutil.copy(file, folder)

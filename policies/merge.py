@@ -47,7 +47,10 @@ def merge(config: ppo.TrainConfig, holding: Path, otherwise: Path, folder: Path,
         raise HorseshoeError(f"{folder}: holds a checkpoint; give a folder without one (--run)")
     model = ppo.build(config, n_threads)
     student: Any = model.policy
-    teachers = [_load(student, file, config) for file in (holding, otherwise)]
+    teachers: list[Any] = []
+    for file in (holding, otherwise):
+        checkpoint.restore(file, student)
+        teachers.append(copy.deepcopy(student))
     folder.mkdir(parents=True, exist_ok=True)
     configuration.keep(config, folder / "train.yaml")
     env: Any = model.env.env  # type: ignore[union-attr]
@@ -75,15 +78,6 @@ def merge(config: ppo.TrainConfig, holding: Path, otherwise: Path, folder: Path,
     kept = {k: v for k, v in teachers[0].state_dict().items() if "critic" in k or k in KEPT}
     student.load_state_dict(student.state_dict() | kept)
     checkpoint.save(folder, student, student.optimizer, checkpoint.read_state(otherwise))
-
-
-def _load(policy: Any, file: Path, config: ppo.TrainConfig) -> Any:
-    """A policy of its own with the weights of a checkpoint, which `policy` has then too."""
-    try:
-        checkpoint.restore(file, policy)
-    except RuntimeError as error:
-        raise HorseshoeError(f"{file}: no {config.architecture} policy for {config.env}") from error
-    return copy.deepcopy(policy)
 
 
 def _act(policy: Any, x: Array) -> Array:

@@ -28,6 +28,9 @@ from horseshoe.policies.vec_env import AgentVecEnv
 if TYPE_CHECKING:
     from horseshoe.policies.push_ppo import PushPPOConfig
 
+ACTIONS = 7  # of an arm: six joints and the gripper
+LEARNING_RATE = 5e-5, 1e-3  # least and largest step size
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -47,6 +50,7 @@ class TrainConfig:
         seed: of everything.
         gamma: discount a decision.
         minibatch: samples of a gradient, in every process.
+        learning_rate: at the beginning; it adapts within its range.
         kl: update size the step size is adapted to.
         full_level: success rate on whole starts at which the curriculum is over.
         initial_std: of every action; a hand that shakes by centimetres never learns to hold.
@@ -67,14 +71,18 @@ class TrainConfig:
     gamma: float = field(default=0.95, metadata={"range": (0.5, 0.9999)})
     gae_lambda: float = field(default=0.92, metadata={"range": (0.0, 1.0)})
     epochs: int = field(default=4, metadata={"range": (1, 100)})
-    minibatch: int = field(default=5120, metadata={"range": (1, 10**6)})
-    learning_rate: float = field(default=5e-4, metadata={"range": (1e-7, 1.0)})
+    minibatch: int = field(default=5120, metadata={"range": (2, 10**6)})
+    learning_rate: float = field(default=5e-4, metadata={"range": LEARNING_RATE})
     kl: float = field(default=0.016, metadata={"range": (1e-4, 1.0)})
     entropy: float = field(default=0.001, metadata={"range": (0.0, 1.0)})
     initial_std: tuple[float, ...] = (0.18, 0.18, 0.18, 0.18, 0.18, 0.18, 0.5)
     full_level: float = field(default=0.8, metadata={"range": (0.01, 1.0)})
     save_every: int = field(default=20, metadata={"range": (1, 10**6)})
     initial: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.initial_std) != ACTIONS or not all(0 < std < np.inf for std in self.initial_std):
+            raise ValueError(f"initial_std: {list(self.initial_std)} is not {ACTIONS} numbers above 0, one per action")
 
 
 class SharedPolicy(ActorCriticPolicy):
@@ -136,9 +144,9 @@ class _Progress(BaseCallback):
             return
         # Here an update has just ended: adapt, count, save. The next rollout starts from exactly this state.
         if kl > 2 * self.config.kl:
-            self.rate = max(self.rate / 1.5, 5e-5)
+            self.rate = max(self.rate / 1.5, LEARNING_RATE[0])
         elif kl < self.config.kl / 2:
-            self.rate = min(self.rate * 1.5, 1e-3)
+            self.rate = min(self.rate * 1.5, LEARNING_RATE[1])
         self.updates += 1
         self._set_level()
         self._ppo.policy.mlp_extractor.update_normalisers(
@@ -343,19 +351,27 @@ def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_thre
     Args:
         config: settings; they must be those of the checkpoint, `decisions` aside.
         folder: run folder for `train.yaml`, checkpoint and TensorBoard events.
-        initial: a checkpoint that a new run goes on from, in a world of its own.
+        initial: a checkpoint that a new run goes on from, in a world of its own; without it a run that has begun
+            keeps the one it began with.
         n_threads: physics threads; of several processes each has one.
 
     Raises:
-        HorseshoeError: the folder holds a run with other settings.
+        HorseshoeError: the folder holds a run with other settings or from another checkpoint, or `initial` is none
+            that this run can go on from.
     """
-    if initial is not None and (done := read_state(initial)["curve"][-1]["decisions"]) >= config.decisions:
-        raise HorseshoeError(f"decisions: {initial} has {done} behind it, which is not below {config.decisions}")
-    folder.mkdir(parents=True, exist_ok=True)
+    file, begun = folder / "train.yaml", (folder / CHECKPOINT).exists()
     if initial is not None:
-        config = dataclasses.replace(config, initial=initial.parent.name)
-    configuration.keep(config, folder / "train.yaml", free=("decisions", "initial"))
-    if initial is None and not (folder / CHECKPOINT).exists():
+        _check_initial(config, initial, n_threads)
+        config = dataclasses.replace(config, initial=initial.resolve().parent.name)
+    elif file.exists():
+        config = dataclasses.replace(config, initial=configuration.load(TrainConfig, file).initial)
+    if begun and initial is not None and not file.exists():
+        raise HorseshoeError(f"{folder}: its checkpoint need not come from {initial}; give another --run folder")
+    if config.initial and initial is None and not begun:
+        raise HorseshoeError(f"{folder}: begins with the weights of '{config.initial}'; give its checkpoint (--from)")
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration.keep(config, file, free=("decisions",))
+    if initial is None and not begun:
         for k, stage in enumerate(_stages(config)):
             part = folder / f"stage_{k + 1}"
             part.mkdir(exist_ok=True)
@@ -363,6 +379,15 @@ def train(config: TrainConfig, folder: Path, initial: Path | None = None, n_thre
             _run(stage, part, initial, n_threads)
             initial = part / CHECKPOINT
     _run(config, folder, initial, n_threads)
+
+
+def _check_initial(config: TrainConfig, initial: Path, n_threads: int) -> None:
+    """Refuse a checkpoint whose weights do not fit, or that leaves nothing to do; nothing is written."""
+    curve = read_state(initial)["curve"]
+    small = dataclasses.replace(config, n_envs=1, n_steps=2, minibatch=2)
+    checkpoint.restore(initial, build(small, n_threads).policy)
+    if (done := curve[-1]["decisions"] if curve else 0) >= config.decisions:
+        raise HorseshoeError(f"decisions: {initial} has {done} behind it, which is not below {config.decisions}")
 
 
 def _run(config: TrainConfig, folder: Path, initial: Path | None, n_threads: int) -> None:

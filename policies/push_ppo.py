@@ -64,7 +64,7 @@ class PushPPOConfig(ActorConfig):
     gamma: float = field(default=0.98, metadata={"range": (0.5, 0.9999)})
     gae_lambda: float = field(default=0.95, metadata={"range": (0.0, 1.0)})
     epochs: int = field(default=5, metadata={"range": (1, 100)})
-    minibatch: int = field(default=1024, metadata={"range": (1, 10**6)})
+    minibatch: int = field(default=1024, metadata={"range": (2, 10**6)})
     learning_rate: float = field(default=5e-4, metadata={"range": (1e-7, 1.0)})
     entropy: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     initial_std: float = field(default=0.5, metadata={"range": (0.01, 2.0)})

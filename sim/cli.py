@@ -15,7 +15,7 @@ from horseshoe.configuration import write_atomically
 @click.option("--rounds", type=click.IntRange(1, 1000), default=9, show_default=True, help="Medians are over these.")
 @click.option("--decisions", type=click.IntRange(1, 1000), default=10, show_default=True, help="Steps in a round.")
 @click.option("--robosuite-python", envvar="ROBOSUITE_PYTHON", help="Python that has robosuite 1.5.2 and mujoco 3.3.7.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the result as JSON.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result as JSON.")
 def bench_sim(
     envs: int, threads: int, rounds: int, decisions: int, robosuite_python: str | None, json_file: Path | None
 ) -> None:

@@ -20,7 +20,7 @@ class Block:
     """A box. size: full edge lengths [m]; mass [kg]; colour: RGB in [0, 1]."""
 
     name: str
-    size: tuple[float, float, float]
+    size: tuple[float, float, float] = field(metadata={"range": (0.001, None)})
     mass: float = field(metadata={"range": (0.001, 10.0)})
     colour: tuple[float, float, float] = (0.6, 0.6, 0.6)
 
@@ -54,11 +54,19 @@ class Blueprint:
     connections: tuple[Connection, ...]
 
     def __post_init__(self) -> None:
+        for kind in ("blocks", "magnets"):
+            names = [each.name for each in getattr(self, kind)]
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{kind}: the name {twice[0]!r} is there twice")
+        if not self.connections:
+            raise ValueError("connections: must be one at least, or there is nothing to assemble")
         blocks, magnets = {b.name for b in self.blocks}, {m.name for m in self.magnets}
         for m in self.magnets:
             if m.block not in blocks:
                 raise ValueError(f"magnets: {m.name!r} sits on missing block {m.block!r}; blocks are {sorted(blocks)}")
         for c in self.connections:
+            if not c.accepts:
+                raise ValueError(f"connections: {c.socket!r} accepts no magnet; magnets are {sorted(magnets)}")
             for name in (c.socket, *c.accepts):
                 if name not in magnets:
                     raise ValueError(f"connections: {name!r} is no magnet; magnets are {sorted(magnets)}")

@@ -24,7 +24,7 @@ class Arm:
 class Table:
     """size: x and y extent [m]; height of its top [m]."""
 
-    size: tuple[float, float]
+    size: tuple[float, float] = field(metadata={"range": (0.001, None)})
     height: float = 0.0
 
 
@@ -34,6 +34,11 @@ class Cell:
 
     arms: tuple[Arm, ...]
     table: Table
+
+    def __post_init__(self) -> None:
+        # Policies and nodes know the arms by their places: the first one is the left one.
+        if (names := [arm.name for arm in self.arms]) != ["left", "right"]:
+            raise ValueError(f"arms: must be left and right, in this order; got {names}")
 
     @cached_property
     def base_poses(self) -> NDArray[np.float64]:

@@ -45,6 +45,9 @@ class AssemblyConfig:
         if self.noise.delay[1] > self.action.max_delay:
             room = f"[0, {self.action.max_delay:g}] (action.max_delay)"
             raise ValueError(f"noise.delay: {list(self.noise.delay)} s is outside {room}")
+        for name in ("joint_lower", "joint_upper", "joint_step"):
+            if (count := len(getattr(self.action, name))) != len(JOINT_STEP):
+                raise ValueError(f"action.{name}: expected {len(JOINT_STEP)} values, got {count}")
         if beyond := xarm6.limit_beyond(self.action.joint_lower, self.action.joint_upper):
             raise ValueError("action.{}: {}".format(*beyond))
 

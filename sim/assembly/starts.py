@@ -21,6 +21,7 @@ Mask = NDArray[np.bool_]
 HOME = np.array(homing.HOME)
 ARM_GAP = 0.03  # between the arms at the start; the action path keeps them 2.5 cm apart [m]
 NEAREST = 0.30  # closest an arm's tool gets to its own base with the tool down [m]
+EASIER = "above", "holding", "joining", "joined"  # how an arm may start to have less left to do
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class StartConfig:
     assisted: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     assisted_horizon: float = field(default=4.0, metadata={"range": (0.2, 120.0)})
     again: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
+
+    def __post_init__(self) -> None:
+        total = sum(getattr(self, how) for how in EASIER)
+        if total > 1 + 1e-9:
+            raise ValueError(f"{', '.join(EASIER)}: add up to {total:g}, which is more than 1")
 
 
 @dataclass
@@ -156,7 +162,7 @@ class StartSampler:
         for r in range(arms):
             serves = assisted & (assignment.pair[:, r] >= 0)
             end = 0.0
-            for how in ("above", "holding", "joining", "joined"):
+            for how in EASIER:
                 start, end = end, end + getattr(config, how)
                 mask = serves & (start <= kind[:, r]) & (kind[:, r] < end)
                 self._help(rng, mask, how, r, q, opening, command, position, quaternion, assignment)

@@ -282,7 +282,7 @@ class Task:
         self.rest = np.where(joined & (speed < REST_SPEED * scale) & (turning < REST_TURN * scale), self.rest + 1, 0)
         low = state.position[..., 2].min(1) < self._observer.cell.table.height - 0.02
         far = (np.abs(state.position[..., :2]) > np.array(self._observer.cell.table.size) / 2).any((1, 2))
-        flying = (state.position[..., 2].max(1) > 0.6) | (speed > 4.0)
+        flying = (state.position[..., 2].max(1) - self._observer.cell.table.height > 0.6) | (speed > 4.0)
         limit = self.config.max_contact * self.contact_scale
         collision = (state.arm_contact > limit) | (state.table_contact > limit).any(1)
         hopeless = late | self.config.give_up

@@ -19,8 +19,8 @@ def fail(what: str) -> None:
     """Fail in the way asked for."""
     if what == "user":
         raise ConfigurationError("cell.yaml", "arms[0].base", "is missing")
-    if what == "extra":
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+    if what in cli.EXTRAS:
+        raise ModuleNotFoundError(f"No module named '{what}'", name=what)
     raise KeyError("a bug")
 
 
@@ -53,10 +53,11 @@ def test_debug_keeps_the_traceback_of_a_user_error(run: CliRunner) -> None:
     assert isinstance(run.invoke(cli.main, ["--debug", "fail", "user"]).exception, ConfigurationError)
 
 
-def test_a_missing_library_is_answered_with_the_extra_that_brings_it(run: CliRunner) -> None:
-    result = run.invoke(cli.main, ["fail", "extra"])
+@pytest.mark.parametrize(("module", "extra"), [("torch", "train"), ("pybullet_data", "twin")])
+def test_a_missing_library_is_answered_with_the_extra_that_brings_it(run: CliRunner, module: str, extra: str) -> None:
+    result = run.invoke(cli.main, ["fail", module])
     assert result.exit_code == 2
-    assert "pip install 'horseshoe[train]'" in result.stderr
+    assert f"pip install 'horseshoe[{extra}]'" in result.stderr
 
 
 def test_a_bug_is_not_disguised_as_a_user_error(run: CliRunner) -> None:

@@ -110,7 +110,13 @@ def test_what_does_not_fit_is_refused_by_file_and_field(
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("seed: 1\nseed: 2\n", "duplicate key 'seed'"), ("seed: [1", "line"), ("- 1\n", "expected a mapping")],
+    [
+        ("seed: 1\nseed: 2\n", "duplicate key 'seed'"),
+        ("seed: [1", "line"),
+        ("- 1\n", "expected a mapping"),
+        ("seed: 1\n? [1, 2]\n: 3\n", "line 2: a key is no plain value"),
+        ("{{seed: 1}}\n", "line 1: a key is no plain value"),
+    ],
 )
 def test_broken_documents_are_refused(tmp_path: Path, text: str, says: str) -> None:
     file = tmp_path / "scene.yaml"

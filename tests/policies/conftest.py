@@ -58,7 +58,7 @@ def policy(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def attention_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a training of one update of the attention policy."""
+    """Folder of a training of two updates of the attention policy."""
     folder = tmp_path_factory.mktemp("attention")
-    ppo.train(dataclasses.replace(TINY, architecture="attention", decisions=32), folder, n_threads=1)
+    ppo.train(dataclasses.replace(TINY, architecture="attention", decisions=64), folder, n_threads=1)
     return folder

@@ -114,6 +114,18 @@ def test_a_file_of_another_kind_is_refused_before_anything_runs(policy: Path, op
     assert says in result.output
 
 
+@pytest.mark.parametrize("option", ["--record", "--json", "--picture"])
+def test_a_folder_to_write_to_is_refused_before_anything_runs(policy: Path, tmp_path: Path, option: str) -> None:
+    result = CliRunner().invoke(cli.main, ["evaluate", str(policy), "--episodes", "1000000", option, str(tmp_path)])
+    assert result.exit_code == 2
+    assert "is a directory" in result.stderr
+
+
+def test_a_policy_for_pushing_is_refused_by_name() -> None:
+    with pytest.raises(HorseshoeError, match="push: is no policy for assembly, but for horseshoe/CoopPush-v0"):
+        evaluate(OnnxPolicy("push"), 1, SEED)
+
+
 def test_the_command_writes_json_and_a_picture(policy: Path, tmp_path: Path) -> None:
     json_file, picture = tmp_path / "out/r.json", tmp_path / "out/r.png"
     arguments = ["evaluate", str(policy), "--episodes", "2", "--seed", str(SEED), "--delay", "0:0.1"]

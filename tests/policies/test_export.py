@@ -12,8 +12,8 @@ import pytest
 from horseshoe import configuration
 from horseshoe import contract as contracts
 from horseshoe.errors import ConfigurationError, HorseshoeError
+from horseshoe.policies import checkpoint, ppo, runtime
 from horseshoe.policies import export as exporting
-from horseshoe.policies import runtime
 from horseshoe.policies.card import SCRATCH, write_card
 from horseshoe.policies.export import export
 from horseshoe.policies.runtime import OnnxPolicy
@@ -118,6 +118,21 @@ def test_a_run_without_a_checkpoint_is_refused_and_nothing_is_written(tmp_path: 
     with pytest.raises(HorseshoeError, match=r"checkpoint.safetensors: no such checkpoint"):
         export(tmp_path / "run", tmp_path / "policy")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_in_which_no_episode_has_ended_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    run, policy = tmp_path / "run", ppo.build(TINY, n_threads=1).policy
+    configuration.save_yaml(TINY, run / "train.yaml")
+    checkpoint.save(run, policy, policy.optimizer, {"curve": []})
+    with pytest.raises(HorseshoeError, match=f"{run}: its learning curve is empty"):
+        export(run, tmp_path / "policy")
+    assert not (tmp_path / "policy").exists()
+
+
+def test_the_card_says_where_the_settings_are_that_repeat_the_training(copy: Path) -> None:
+    write_card(copy)
+    assert "settings.yaml holds what `contract.yaml` says under `training`" in (copy / "card.md").read_text()
+    assert configuration.load(ppo.TrainConfig, contracts.load(copy).training) == TINY
 
 
 def test_measured_results_are_added_and_replaced_by_command(copy: Path) -> None:

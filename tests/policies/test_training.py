@@ -236,6 +236,26 @@ def test_going_on_with_other_settings_is_refused_by_name(run: Path) -> None:
     assert (run / "train.yaml").read_bytes() == before
 
 
+def test_a_run_keeps_the_weights_it_began_with_in_its_settings(run: Path, tmp_path: Path) -> None:
+    first, folder = run / "checkpoint.safetensors", tmp_path / "new"
+    more = [dataclasses.replace(TINY, decisions=TINY.decisions + 32 * k) for k in (1, 2, 3)]
+    ppo.train(more[0], folder, first, n_threads=1)
+    ppo.train(more[1], folder, n_threads=1)
+    assert configuration.load(ppo.TrainConfig, folder / "train.yaml").initial == run.name
+    with pytest.raises(HorseshoeError, match=r"train.yaml: initial is '' there, 'new' here"):
+        ppo.train(more[2], run, folder / "checkpoint.safetensors", n_threads=1)
+    (folder / "train.yaml").unlink()
+    with pytest.raises(HorseshoeError, match=f"new: its checkpoint need not come from {first}"):
+        ppo.train(more[1], folder, first, n_threads=1)
+
+
+def test_a_run_that_goes_on_from_others_does_not_begin_from_nothing(tmp_path: Path) -> None:
+    configuration.save_yaml(dataclasses.replace(TINY, initial="merged"), tmp_path / "train.yaml")
+    with pytest.raises(HorseshoeError, match=f"{tmp_path}: begins with the weights of 'merged'; give its checkpoint"):
+        ppo.train(TINY, tmp_path, n_threads=1)
+    assert [f.name for f in tmp_path.iterdir()] == ["train.yaml"]
+
+
 def test_a_finished_training_is_left_as_it_is(run: Path) -> None:
     before = (run / "checkpoint.safetensors").read_bytes()
     ppo.train(TINY, run, n_threads=1)
@@ -273,6 +293,12 @@ def test_the_command_line_refuses_an_unknown_task_and_writes_nothing(tmp_path: P
         ("noise: {delay: [0, 0.5]}", "env_config: noise.delay: [0.0, 0.5] s is outside [0, 0.4]"),
         ("noise: {joint_latency: [0.1, 0]}", "joint_latency: [0.1, 0.0] is no range, least first"),
         ("physics: {mass: [-1, 2]}", "env_config: physics.mass[0]: -1.0 is outside [0.05, 20.0]"),
+        ("starts: {holding: 0.6, joined: 0.5}", "above, holding, joining, joined: add up to 1.1, which is more than 1"),
+        (f"action: {{joint_lower: {[0] * 5}, joint_upper: {[1] * 6}}}", "action.joint_lower: expected 6 values, got 5"),
+        ("env: horseshoe/Connect-v0\ninitial_std: [0.2, 0.2]", "initial_std: [0.2, 0.2] is not 7 numbers above 0"),
+        (f"env: horseshoe/Connect-v0\ninitial_std: {[0.2] * 6 + [0]}", "is not 7 numbers above 0, one per action"),
+        ("env: horseshoe/Connect-v0\nminibatch: 1", "minibatch: 1 is outside [2, 1000000]"),
+        ("env: horseshoe/Connect-v0\nlearning_rate: 0.01", "learning_rate: 0.01 is outside [5e-05, 0.001]"),
     ],
 )
 def test_an_environment_that_cannot_be_is_refused_before_anything_is_written(
@@ -284,6 +310,15 @@ def test_an_environment_that_cannot_be_is_refused_before_anything_is_written(
     assert f"{file}: " in result.output
     assert says in result.output
     assert not runs.exists()
+
+
+@pytest.mark.parametrize(("text", "says"), [("", "env: is missing"), ("- env\n", "expected a mapping, got list")])
+def test_a_task_that_is_no_mapping_is_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    result = CliRunner().invoke(cli.main, ["train", str(file)])
+    assert result.exit_code == 2
+    assert f"{file}: {says}" in result.stderr
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -369,6 +404,24 @@ def test_what_is_no_checkpoint_is_refused_before_anything_is_written(tmp_path: P
     junk.write_bytes(b"not a checkpoint at all")
     with pytest.raises(HorseshoeError, match=r"junk.safetensors: is no checkpoint of a training"):
         ppo.train(TINY, tmp_path / "run", junk)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_is_no_checkpoint(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(HorseshoeError, match=f"{run}: is no checkpoint of a training"):
+        checkpoint.read_state(run)
+    result = CliRunner().invoke(cli.main, ["train", "connect", "--from", str(run), "--run", str(tmp_path / "new")])
+    assert result.exit_code == 2
+    assert "is a directory" in result.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_weights_of_another_architecture_are_refused_before_anything_is_written(
+    attention_run: Path, tmp_path: Path
+) -> None:
+    file = attention_run / "checkpoint.safetensors"
+    with pytest.raises(HorseshoeError, match=f"{file}: holds the weights of another architecture"):
+        ppo.train(TINY, tmp_path / "run", file, n_threads=1)
     assert not (tmp_path / "run").exists()
 
 

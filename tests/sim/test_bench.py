@@ -14,6 +14,7 @@ from horseshoe import cli
 from horseshoe.bench import source
 from horseshoe.sim.assembly import world as worlds
 from horseshoe.sim.assembly.env import make_vector
+from horseshoe.sim.assembly.world import BatchWorld
 
 
 def test_raw_rollout_gets_the_states_and_controls_the_environment_had() -> None:
@@ -27,6 +28,27 @@ def test_raw_rollout_gets_the_states_and_controls_the_environment_had() -> None:
     states, _ = rollout(models, env.world._data[0], state, control, control_spec=worlds._SPEC, nstep=20)
     # Warm starts differ between one rollout of 20 steps and ten of 2; the motion does not.
     np.testing.assert_allclose(states[:, -1], env.world.trace.states[-1], atol=1e-4)
+
+
+def test_no_cell_is_further_in_its_episode_than_that_lasts() -> None:
+    env = source("sim").make_env(64, 1)
+    assert (env.steps[~env.whole] < env._assisted_horizon).all()
+    assert (env.steps[env.whole] > env._assisted_horizon).any()
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "pybullet"])
+def test_a_force_of_the_twin_gap_moves_a_free_block_while_it_lasts(engine: str) -> None:
+    pytest.importorskip("pybullet")
+    gap = source("twin_gap")
+    kind = BatchWorld if engine == "mujoco" else gap.TwinWorld
+    bench = gap.Bench(kind(gap.CELL, gap.BLUEPRINT, 1, gap.PhysicsRange(), pool=1))
+    bench.start(gap.APART, gap.HOME, 0.06)
+    with bench.wrench(1, np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0])):
+        bench.tick(ticks=10)
+    slid = bench.tick(ticks=40).position[0] - gap.APART
+    assert slid[1, 1] > 0.02
+    np.testing.assert_allclose(slid[[0, 2]], 0.0, atol=1e-3)
+    np.testing.assert_allclose(bench.tick(ticks=40).position[0] - gap.APART, slid, atol=1e-3)
 
 
 def test_the_command_writes_its_ratios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

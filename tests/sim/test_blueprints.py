@@ -7,6 +7,7 @@ import pytest
 import yaml
 from scipy.spatial.transform import Rotation
 
+from horseshoe import configuration
 from horseshoe.errors import ConfigurationError
 from horseshoe.sim.assembly import blueprint, cell
 from horseshoe.sim.assembly.scene import _mirror_symmetric
@@ -72,6 +73,10 @@ def test_an_unknown_blueprint_is_answered_with_the_known_ones() -> None:
         ("mass: 0.16", "weight: 0.16", r"blocks\[0\].weight: unknown key; .*mass"),
         ("mass: 0.16", "mass: -1.0", r"blocks\[0\].mass: -1.0 is outside \[0.001, 10.0\]"),
         ("polarity: south", "polarity: west", r"magnets\[0\].polarity: 'west' is not one of north, south"),
+        ("size: [0.20,", "size: [0.0,", r"blocks\[0\].size\[0\]: 0.0 is outside \[0.001, inf\]"),
+        ("name: leg_b,", "name: leg_a,", "blocks: the name 'leg_a' is there twice"),
+        ("name: leg_b.tail", "name: leg_b.head", "magnets: the name 'leg_b.head' is there twice"),
+        ("[leg_a.head, leg_a.tail, leg_b.head, leg_b.tail]", "[]", "connections: 'base.left' accepts no magnet"),
     ],
 )
 def test_a_mistake_is_named_by_file_and_field(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -79,6 +84,13 @@ def test_a_mistake_is_named_by_file_and_field(tmp_path: Path, old: str, new: str
     with pytest.raises(ConfigurationError, match=f"{file}.*{message}"):
         blueprint.load(file)
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_blueprint_without_connections_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(configuration.read_yaml(blueprint.DIRECTORY / "connect.yaml") | {"connections": []}))
+    with pytest.raises(ConfigurationError, match=f"{file}: connections: must be one at least"):
+        blueprint.load(file)
 
 
 def test_only_a_blueprint_that_is_its_own_mirror_image_is_taken_for_one(tmp_path: Path) -> None:
@@ -101,4 +113,20 @@ def test_an_unknown_key_in_a_cell_is_named(tmp_path: Path) -> None:
     }
     file.write_text(yaml.safe_dump(data))
     with pytest.raises(ConfigurationError, match=rf"{file}: arms\[0\].colour: unknown key"):
+        cell.load(file)
+
+
+@pytest.mark.parametrize("names", [["left"], ["left", "left"], ["right", "left"], ["left", "right", "third"]])
+def test_arms_that_are_not_left_and_right_are_refused(tmp_path: Path, names: list[str]) -> None:
+    file = tmp_path / "cell.yaml"
+    arms = [{"name": name, "position": [0.0, 0.0, 0.0], "yaw": 0.0} for name in names]
+    file.write_text(yaml.safe_dump({"arms": arms, "table": {"size": [1.0, 1.0]}}))
+    with pytest.raises(ConfigurationError, match=f"{file}: arms: must be left and right, in this order; got"):
+        cell.load(file)
+
+
+def test_a_table_without_a_size_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "cell.yaml"
+    file.write_text((configuration.resource("config/cell.yaml")).read_text().replace("[1.6, 1.2]", "[1.6, 0.0]"))
+    with pytest.raises(ConfigurationError, match=rf"{file}: table.size\[1\]: 0.0 is outside"):
         cell.load(file)

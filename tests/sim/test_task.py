@@ -1,16 +1,20 @@
 """Episodes are judged, and rewarded, by what really stands on the table."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("mujoco")
 
+from horseshoe import configuration
+from horseshoe.sim.assembly.config import AssemblyConfig
 from horseshoe.sim.assembly.env import AssemblyVectorEnv
+from horseshoe.sim.assembly.perception import NoiseConfig
 from horseshoe.sim.assembly.starts import HOME
 from horseshoe.sim.assembly.task import OUTCOMES, RewardScales
-from tests.sim.conftest import place, quiet
+from tests.sim.conftest import SMALL, place, quiet
 
 
 def pose_of(env: AssemblyVectorEnv, block: int) -> np.ndarray:
@@ -157,6 +161,17 @@ def test_a_block_that_flies_off_ends_the_episode_as_a_failure() -> None:
     assert [OUTCOMES[o] for o in info["outcome"]] == ["running", "flew_off"]
     assert terminated.tolist() == [False, True]
     assert not truncated.any()
+
+
+def test_how_high_a_block_flies_is_measured_from_the_table(tmp_path: Path) -> None:
+    text, file = configuration.resource("config/cell.yaml").read_text(), tmp_path / "cell.yaml"
+    file.write_text(text.replace("0.0, 0.0]", "0.0, 0.3]").replace("height: 0.0", "height: 0.3"))
+    config = AssemblyConfig(blueprint="connect", cell=str(file), noise=NoiseConfig.none())
+    env = AssemblyVectorEnv(2, config, **SMALL)
+    env.reset(seed=0)
+    pose_of(env, 0)[:, :3] = [[0.0, 0.5, 0.9], [0.0, 0.5, 1.3]]  # no arm is there
+    info = env.step(np.zeros((2, 2, 7)))[4]
+    assert [OUTCOMES[o] for o in info["outcome"]] == ["running", "flew_off"]
 
 
 def test_a_block_over_the_edge_of_the_table_was_pushed_off() -> None:
