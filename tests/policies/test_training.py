@@ -425,10 +425,14 @@ def test_weights_of_another_architecture_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_training_can_go_on_from_the_shipped_weights() -> None:
-    policy = find("u_shape")
-    shipped = checkpoint.read_arrays(policy / "training.safetensors", "policy.")
-    config = configuration.load(ppo.TrainConfig, configuration.resource("config/train/u_shape_further.yaml"))
+@pytest.mark.parametrize(
+    ("weights", "task"), [("training.safetensors", "u_shape_further"), ("scratch.safetensors", "u_shape")]
+)
+def test_training_can_go_on_from_the_shipped_weights(weights: str, task: str) -> None:
+    file = find("u_shape") / weights
+    shipped = checkpoint.read_arrays(file, "policy.")
+    config = configuration.load(ppo.TrainConfig, configuration.resource(f"config/train/{task}.yaml"))
+    assert ppo.read_state(file)["curve"][-1]["decisions"] < config.decisions
     model = ppo.build(dataclasses.replace(config, n_envs=2, n_steps=2, minibatch=4), 1)
-    checkpoint.restore(policy / "training.safetensors", model.policy)
+    checkpoint.restore(file, model.policy)
     np.testing.assert_array_equal(model.policy.state_dict()["log_std"].numpy(), shipped["log_std"])
