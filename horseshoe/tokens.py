@@ -10,11 +10,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from horseshoe.errors import HorseshoeError
+
 Array = NDArray[np.float64]
 
 SCALE = 0.25  # [m]
 SELF, ROBOT, OBJECT, GOAL = 5, 6, 4, 2  # features per token
 MAX_DELAY = 10  # decisions by which a neighbour's message may be late
+
+
+def in_decisions(delay: tuple[float, float], period: float) -> tuple[int, int]:
+    """Least and largest lateness of messages [s], rounded to decisions of this period [s].
+
+    Raises:
+        HorseshoeError: they are out of range, or not least first.
+    """
+    least, largest = delay
+    if not 0.0 <= least <= largest <= MAX_DELAY * period + 1e-9:
+        raise HorseshoeError(f"delay: {least:g}:{largest:g} s is not within [0, {MAX_DELAY * period:g}] s, least first")
+    return round(least / period), round(largest / period)
 
 
 def headings(robots: Array, centre: Array) -> Array:

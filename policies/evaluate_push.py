@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from horseshoe import contract as contracts
-from horseshoe.errors import HorseshoeError
 from horseshoe.policies import baselines
 from horseshoe.policies.evaluate import Evaluation
 from horseshoe.policies.runtime import TokenPolicy
-from horseshoe.tokens import MAX_DELAY
+from horseshoe.tokens import in_decisions
 
 MAX_ENVS = 50
 
@@ -92,10 +91,7 @@ def evaluate(
     file, contract = policy.folder / contracts.FILE, policy.contract
     contracts.check_tokens(contract, policy.neighbours, policy.particles, file)
     period = 1.0 / contract.action.decision_rate
-    least, largest = contract.delay if delay is None else delay
-    if not 0.0 <= least <= largest <= MAX_DELAY * period + 1e-9:
-        raise HorseshoeError(f"delay: {least:g}:{largest:g} s is not within [0, {MAX_DELAY * period:g}] s, least first")
-    decisions = round(least / period), round(largest / period)
+    decisions = in_decisions(contract.delay if delay is None else delay, period)
     late = decisions[0] * period, decisions[1] * period  # what is run
     n = min(episodes, MAX_ENVS)
     env: Any = gym.make_vec(

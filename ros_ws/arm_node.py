@@ -34,6 +34,7 @@ from horseshoe.hardware.timing_log import measure_delay
 from horseshoe.ros_ws.base_node import (
     ERROR,
     EVENT,
+    GOING,
     LATCHED,
     OK,
     RECORD,
@@ -51,7 +52,6 @@ from horseshoe.ros_ws.base_node import (
 WIGGLE, WIGGLE_TIME, WIGGLE_PERIOD = 0.06, 2.4, 0.8  # [rad] of the last joint, [s], [s]
 WIGGLE_SAMPLES = 150  # measurements that are needed to tell the delay
 NO_GUARD = "no guard was heard yet"
-GOING = ("moving home", "pulling back")  # what an arm says while the controller's planner moves it
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 

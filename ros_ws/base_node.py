@@ -42,6 +42,7 @@ LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability
 STOP_PATIENCE = Duration(seconds=1)  # for everybody to have heard a stop
 WORLD = "world"  # frame of everything that is not a joint (REP-103; config/cell.yaml says where it is)
 ARMS = ("left", "right")
+GOING = ("moving home", "pulling back")  # what an arm says while the controller's planner moves it
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -220,10 +221,17 @@ def pose_array(when: float, position: Array, quaternion: Array) -> PoseArray:
 
 
 def poses_of(message: PoseArray) -> tuple[Array, Array]:
-    """Position (n, 3) [m] and quaternion (w, x, y, z) (n, 4) of a message."""
+    """Position (n, 3) [m] and quaternion (w, x, y, z) (n, 4) of a message.
+
+    Raises:
+        HorseshoeError: an orientation is no unit quaternion.
+    """
     position = np.array([[p.position.x, p.position.y, p.position.z] for p in message.poses]).reshape(-1, 3)
-    quaternion = [[p.orientation.w, p.orientation.x, p.orientation.y, p.orientation.z] for p in message.poses]
-    return position, np.array(quaternion).reshape(-1, 4)
+    turns = [[p.orientation.w, p.orientation.x, p.orientation.y, p.orientation.z] for p in message.poses]
+    quaternion = np.array(turns).reshape(-1, 4)
+    if not (np.abs(np.linalg.norm(quaternion, axis=-1) - 1.0) < 0.01).all():
+        raise HorseshoeError("block poses: an orientation is no unit quaternion")
+    return position, quaternion
 
 
 def diagnostics(name: str, level: bytes, message: str, values: dict[str, Any] | None = None) -> DiagnosticArray:

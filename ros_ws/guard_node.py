@@ -20,6 +20,7 @@ from horseshoe.ros_ws.base_node import (
     ARMS,
     ERROR,
     EVENT,
+    GOING,
     LATCHED,
     OK,
     WORLD,
@@ -34,7 +35,7 @@ from horseshoe.ros_ws.base_node import (
 )
 from horseshoe.sim.assembly import cell as cells
 
-BEGINS = ("streaming", "pulling back", "moving home")
+BEGINS = ("streaming", *GOING)
 MOVING = (*BEGINS, "stopping")
 
 

@@ -214,8 +214,6 @@ class PolicyNode(LifecycleNode):
             )
         if self._active and self._max_frozen and time.monotonic() - self._changed > self._max_frozen:
             raise HorseshoeError(f"block poses have not changed for {self._max_frozen} s: the camera is frozen")
-        if not (np.abs(np.linalg.norm(quaternion, axis=-1) - 1.0) < 0.01).all():
-            raise HorseshoeError("/block_poses: an orientation is no unit quaternion")
         joints = np.array([joints_of(self._joints[arm], arm) for arm in ARMS])
         seen = Seen(joints[:, :6], joints[:, 6], position, quaternion)
         return seen, [*ages, block_age, abs(times[0] - times[1])]

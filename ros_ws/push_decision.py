@@ -69,15 +69,12 @@ class PushDecider:
         self.period = self.config.control_period
         if not 0 <= robot < robots:
             raise HorseshoeError(f"robot: {robot + 1} is outside [1, {robots}]")
-        longest = seeing.MAX_DELAY * self.period
-        if not 0.0 <= delay[0] <= delay[1] <= longest + 1e-9:
-            raise HorseshoeError(f"delay: {tuple(delay)} s is not within [0, {longest:g}] s, least first")
+        self._range = seeing.in_decisions(delay, self.period)
         self.policy = TokenPolicy(policy)
         file, contract = self.policy.folder / contracts.FILE, self.policy.contract
         contracts.check_tokens(contract, self.policy.neighbours, self.policy.particles, file)
         contracts.check_rate(contract, self.period, file)
         self.robot, self.robots = robot, robots
-        self._range = tuple(round(d / self.period) for d in delay)
         self._rng = np.random.default_rng([seed, robot])
         self._heard: list[deque[Odometry]] = [deque(maxlen=MEMORY) for _ in range(robots)]
         self.ages: dict[int, float] = {}

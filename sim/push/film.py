@@ -16,7 +16,6 @@ Array = NDArray[np.float64]
 
 SIZE = 720  # [pixels]
 HOLD = 1.2  # [s] for which the end of an episode stands
-NOTHING = "no episode was recorded"
 TRAIL = 25  # decisions that the robots' trails show
 BACK, FLOOR, WALL, GOAL, BODY, INK = "#10151c", "#1b2430", "#3a4757", "#4fb286", "#f2a541", "#e8edf2"
 COLOURS = ("#5aa9e6", "#ff6392", "#b388eb", "#7fc8f8", "#f9f871", "#ff9b71",
@@ -95,6 +94,12 @@ class _Stage:
         return np.asarray(self.figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
 
 
+def _tracks(episodes: Sequence[Path]) -> list[Track]:
+    if not episodes:
+        raise HorseshoeError("no episode was recorded")
+    return [load_track(episode) for episode in episodes]
+
+
 def save_strip(path: Path, episodes: Sequence[Path], pictures: int = 4, config: PushConfig | None = None) -> None:
     """Write a picture with one row per recorded episode: its beginning, some moments on the way, its end.
 
@@ -109,11 +114,8 @@ def save_strip(path: Path, episodes: Sequence[Path], pictures: int = 4, config: 
     """
     import imageio.v2 as imageio
 
-    if not episodes:
-        raise HorseshoeError(NOTHING)
     rows = []
-    for episode in episodes:
-        track = load_track(episode)
+    for track in _tracks(episodes):
         stage = _Stage(track, config or PushConfig())
         moments = np.linspace(0, len(track.score) - 1, pictures).round().astype(int)
         rows.append(np.concatenate([stage.draw(int(t))[::2, ::2] for t in moments], axis=1))
@@ -133,9 +135,7 @@ def save_film(path: Path, episodes: Sequence[Path], config: PushConfig | None = 
     """
     import imageio.v2 as imageio
 
-    if not episodes:
-        raise HorseshoeError(NOTHING)
-    tracks = [load_track(episode) for episode in episodes]
+    tracks = _tracks(episodes)
     rate = round(1.0 / tracks[0].period)
     temporary = path.with_name(f".{path.name}")
     writer: Any
