@@ -76,12 +76,13 @@ def record(env: Any, actions: np.ndarray) -> list[tuple[Any, ...]]:
     try:
         for action in actions:
             chunks.clear()
+            back = np.argsort(world._order)  # the world takes its cells in another order than we
             env.step(action)
             parts = [chunks[k : k + looks] for k in range(0, len(chunks), looks)]
             models = [model for part in parts for model in part[0][0]]
             state = np.concatenate([part[0][1] for part in parts])
             control = np.concatenate([np.concatenate([c[2] for c in part], axis=1) for part in parts])
-            kept.append((models, state, control))
+            kept.append(([models[i] for i in back], state[back], control[back]))
     finally:
         world._rollouts = rollouts
         del shares.run

@@ -113,25 +113,37 @@ class ActionPath:
         Raises:
             HorseshoeError: wrong shape, NaN or infinity; the path is left as it was.
         """
+        wanted, self.blocked = self._checked(action), np.empty_like(self.blocked)
+        self._shares.run(partial(self._decide, wanted, measured))
+
+    def _checked(self, action: ArrayLike) -> Array:
         wanted: Array = np.asarray(action, dtype=np.float64)
         if wanted.shape != self.target.shape:
             raise HorseshoeError(f"action: shape {wanted.shape}, expected {self.target.shape}")
         if not np.isfinite(wanted).all():
             raise HorseshoeError("action: contains NaN or infinity")
-        wanted = np.clip(wanted, -1.0, 1.0)
-        asked = self.target[..., :6] + wanted[..., :6] * self._step
+        return np.clip(wanted, -1.0, 1.0)
+
+    def _decide(self, wanted: Array, measured: Array, share: slice) -> None:
+        """What `decide` does, for some of the environments."""
+        wanted, measured, history, spread = wanted[share], measured[share], self._history[share], self._spread[share]
+        before = history[:, 0, :, :6]
+        asked = before + wanted[..., :6] * self._step
         joints = np.clip(asked, measured - self.config.reach, measured + self.config.reach)
         closed, opened = self.config.gripper_range
         opening = closed + (wanted[..., 6:] + 1) / 2 * (opened - closed)
         # The hand is at most as wide as it was lately told to be.
-        self._spread = _TIP_INSET + np.maximum(self._history[..., 6].max(1), opening[..., 0]) / 2
-        joints = self._above_floor(self._apart(np.clip(joints, self._low, self._high)))
-        self.blocked = np.linalg.norm((asked - joints) / self._step, axis=-1)
-        self._history[:, 1:] = self._history[:, :-1]
-        self._history[:, 0] = np.concatenate([joints, opening], axis=-1)
+        spread[:] = _TIP_INSET + np.maximum(history[..., 6].max(1), opening[..., 0]) / 2
+        joints = self._above_floor(self._apart(np.clip(joints, self._low, self._high), before), spread)
+        self.blocked[share] = np.linalg.norm((asked - joints) / self._step, axis=-1)
+        history[:, 1:] = history[:, :-1]
+        history[:, 0] = np.concatenate([joints, opening], axis=-1)
 
-    def _apart(self, joints: Array) -> Array:
-        """Move targets (n_envs, n_arms, 6) that bring the arms too close apart, by the least joint motion."""
+    def _apart(self, joints: Array, before: Array) -> Array:
+        """Move targets (n, n_arms, 6) that bring the arms too close apart, by the least joint motion.
+
+        Where that fails they become those `before`, likewise.
+        """
         if not self.config.clearance or self._gap is None:
             return joints
         rows = np.arange(len(joints))
@@ -147,16 +159,16 @@ class ActionPath:
                 step += (left / np.maximum((slope[:, k] ** 2).sum((1, 2)), 1e-3))[:, None, None] * slope[:, k]
             joints[rows] = np.clip(joints[rows] + step, self._low, self._high)
         # Wedged between several parts: they may come apart, but no closer than they are.
-        before = self.target[rows, :, :6]
+        before = before[rows]
         worse = self._gap(joints[rows])[0][:, 0] < np.minimum(self._gap(before)[0][:, 0], self.config.clearance)
         joints[rows[worse]] = before[worse]
         return joints
 
-    def _above_floor(self, joints: Array) -> Array:
-        """Lift targets (n_envs, n_arms, 6) whose hand is below the floor, by the least joint motion."""
+    def _above_floor(self, joints: Array, spread: Array) -> Array:
+        """Lift targets (n, n_arms, 6) whose hand is below the floor, by the least joint motion; spread: (n, n_arms)."""
         rows = np.arange(len(joints))
         for _ in range(3):  # Newton's method
-            height, slope, _ = self._above(joints[rows], self._spread[rows])
+            height, slope, _ = self._above(joints[rows], spread[rows])
             low = (height < -1e-4).any(1)
             rows, height, slope = rows[low], height[low], slope[low]
             if not rows.size:
@@ -208,11 +220,10 @@ class ActionPath:
             "velocity": self._velocity.copy(),
         }
 
-    def restore(self, snapshot: dict[str, Array]) -> None:
-        """Go back to a snapshot taken between two decisions."""
-        self._history, self._sent = snapshot["history"].copy(), snapshot["sent"].copy()
-        self._velocity = snapshot["velocity"].copy()
-        self._delay = snapshot["delay"].astype(np.intp)
+    def restore(self, snapshot: dict[str, Array], rows: Index | slice = slice(None)) -> None:
+        """Go back to a snapshot taken between two decisions, of the environments in rows."""
+        self._history[rows], self._sent[rows] = snapshot["history"], snapshot["sent"]
+        self._velocity[rows], self._delay[rows] = snapshot["velocity"], snapshot["delay"]
 
 
 @compiled

@@ -29,6 +29,7 @@ from horseshoe.sim.assembly.world import TICK, BatchWorld
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Index = NDArray[np.intp]
 
 
 class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
@@ -173,7 +174,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         """
         n, rows = self.num_envs, slice(None) if mask is None else mask
         true = np.zeros((n, self.n_arms, FIELDS.size))
-        scene = true_scene(self.world.state().take(rows), self.path.target[rows])
+        scene = true_scene(self.world.state(rows=rows), self.path.target[rows])
         true[rows] = self.observer.observe(scene, Assignment(self.assignment.pair[rows]))
         latched = self.world.magnets.latched
         pair = np.maximum(self.assignment.pair, 0)
@@ -216,10 +217,10 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
         flat = {f"{name}.{key}": v for name, part in self._parts().items() for key, v in part.snapshot().items()}
         return {**flat, "pair": self.assignment.pair.copy()}
 
-    def _go_to(self, moment: dict[str, Array]) -> None:
+    def _go_to(self, moment: dict[str, Array], rows: Index | slice = slice(None)) -> None:
         for name, part in self._parts().items():
-            part.restore({k.partition(".")[2]: v for k, v in moment.items() if k.startswith(f"{name}.")})
-        self.assignment = Assignment(moment["pair"].astype(np.intp))
+            part.restore({k.partition(".")[2]: v for k, v in moment.items() if k.startswith(f"{name}.")}, rows)
+        self.assignment.pair[rows] = moment["pair"]
 
     def snapshot(self) -> dict[str, Array]:
         """Everything `restore` needs to go on exactly from here, as arrays."""
@@ -276,10 +277,7 @@ class AssemblyVectorEnv(gym.vector.VectorEnv[Array, Array, Any]):
             self.again |= mask & self.whole & (self.rng.random(self.num_envs) < self.start_config.again)
             here = np.flatnonzero(self.again & mask)
             if here.size:
-                moment = self._moment()
-                for name, value in self._moments.draw(here.size, self.rng).items():
-                    moment[name][here] = value
-                self._go_to(moment)
+                self._go_to(self._moments.draw(here.size, self.rng), here)
 
     def _observe(self, rows: Mask | slice = slice(None)) -> Array:
         """What the arms of the environments in rows see now. Looking changes what is known: once a decision."""

@@ -9,6 +9,8 @@ At contact a pair latches (each engine holds it with a rigid constraint) until t
 `BREAK_TORQUE`.
 """
 
+from copy import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,6 +68,22 @@ def _products(a: Array, b: Array, out: Array) -> None:
         for j in range(3):
             for k in range(3):
                 out[i, j, k] = a[i, j, 0] * b[i, 0, k] + a[i, j, 1] * b[i, 1, k] + a[i, j, 2] * b[i, 2, k]
+
+
+def rotated(rotation: Array, vector: Array) -> Array:
+    """Vectors (..., R, 3) turned by rotation matrices (..., R, 3, 3), or by the same (R, 3, 3) for all."""
+    out = np.empty(vector.shape)
+    matrices = np.ascontiguousarray(rotation).reshape(-1, 3, 3)
+    _rotated(matrices, np.ascontiguousarray(vector).reshape(-1, 3), out.reshape(-1, 3))
+    return out
+
+
+@compiled
+def _rotated(rotation: Array, vector: Array, out: Array) -> None:
+    for i in range(len(out)):
+        a = rotation[i % len(rotation)]
+        for j in range(3):
+            out[i, j] = a[j, 0] * vector[i, 0] + a[j, 1] * vector[i, 1] + a[j, 2] * vector[i, 2]
 
 
 def rotation_angle(rotation: Array) -> Array:
@@ -266,6 +284,27 @@ class Magnets:
         """Open every latch of the environments in mask, shape (n_envs,)."""
         self.latched[mask], self.parted[mask] = False, True
 
+    def take(self, rows: Index) -> "Magnets":
+        """The magnets of some environments as they are now, to be changed and `put` back."""
+        taken = copy(self)
+        taken.size, taken.strength = self.size[rows], self.strength[rows]
+        taken.latched, taken.since, taken.parted = self.latched[rows], self.since[rows], self.parted[rows]
+        return taken
+
+    def put(self, rows: Index, taken: "Magnets") -> None:
+        """Take over what has become of the magnets of some environments."""
+        self.latched[rows], self.since[rows], self.parted[rows] = taken.latched, taken.since, taken.parted
+
+    def snapshot(self) -> dict[str, Array]:
+        """Everything `restore` needs to go on exactly from here."""
+        latches = {"latched": self.latched, "since": self.since, "parted": self.parted}
+        return {name: value.astype(np.float64) for name, value in latches.items()}
+
+    def restore(self, snapshot: dict[str, Array], rows: Index | slice = slice(None)) -> None:
+        """Go back to a snapshot of the environments in rows."""
+        self.latched[rows], self.since[rows] = snapshot["latched"], snapshot["since"]
+        self.parted[rows] = snapshot["parted"]
+
     def wrenches(self, position: Array, rotation: Array) -> Array:
         """Magnetic wrench on every block about its centre, world frame.
 
@@ -293,21 +332,20 @@ class Magnets:
         _gaps(position, rotation, *magnets, self.size, distance, angle)
         return distance, angle
 
-    def look(self, poses: Array, give: Array, dt: float, rows: slice = slice(None)) -> Array:
+    def look(self, poses: Array, give: Array, dt: float) -> Array:
         """`update`, then `wrenches`, where what latches is held by springs that give way.
 
         Args:
             poses: position [m] and quaternion (w, x, y, z) of the blocks, shape (n, B, 7).
             give: of a latch's spring per load [m/N, rad/(N m)], shape (n, P, 2).
             dt: time since the last look [s].
-            rows: which environments these are; all without it.
 
         Returns:
             As `wrenches`.
         """
         bp, total = self.blueprint, np.zeros((len(poses), len(self.blueprint.blocks), 6))
         magnets = bp.magnet_block, bp.magnet_position, self._lever, self._moment, bp.pairs, bp.goal_rotation
-        state = self.latched[rows], self.since[rows], self.parted[rows], self.size[rows], self.strength[rows]
+        state = self.latched, self.since, self.parted, self.size, self.strength
         _look(poses, give, dt, *magnets, self._pairs, self._latch, *state, total)
         return total
 

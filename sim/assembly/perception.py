@@ -13,6 +13,7 @@ from horseshoe.sim.assembly.world import TICK, BatchWorld, WorldState
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Index = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Perception:
             rows: environments that are looked at; all without it.
         """
         cfg, rng, scale = self.config, self._rng, self.scale
-        blocks, arms = (self._world.state(lag).take(rows) for lag in self._lag.T)
+        blocks, arms = (self._world.state(lag, rows) for lag in self._lag.T)
         shape = blocks.position.shape
         position = blocks.position + self._shift[rows] + rng.normal(0, 1, shape) * cfg.position * scale
         turn = self._turn[rows] + rng.normal(0, 1, shape) * cfg.rotation * scale
@@ -113,12 +114,11 @@ class Perception:
             "fresh": self._fresh.astype(np.float64),
         }
 
-    def restore(self, snapshot: dict[str, Array]) -> None:
-        """Go back to a snapshot."""
-        self._shift, self._turn = snapshot["shift"].copy(), snapshot["turn"].copy()
-        self._lag = snapshot["lag"].astype(np.intp)
-        self._last_position, self._last_rotation = snapshot["position"].copy(), snapshot["rotation"].copy()
-        self._fresh = snapshot["fresh"].astype(bool)
+    def restore(self, snapshot: dict[str, Array], rows: Index | slice = slice(None)) -> None:
+        """Go back to a snapshot of the environments in rows."""
+        self._shift[rows], self._turn[rows], self._lag[rows] = snapshot["shift"], snapshot["turn"], snapshot["lag"]
+        self._last_position[rows], self._last_rotation[rows] = snapshot["position"], snapshot["rotation"]
+        self._fresh[rows] = snapshot["fresh"]
 
 
 def true_scene(state: WorldState, target: Array) -> Scene:

@@ -116,24 +116,24 @@ class QuasiStaticWorld:
             self._speed = np.concatenate([s.reshape(self.n_envs, -1) for s in speed], axis=1)
             self.trace.keep(start + part.shape[1], self._pack())
 
-    def state(self, lag: NDArray[np.intp] | None = None) -> WorldState:
+    def state(self, lag: NDArray[np.intp] | None = None, rows: Mask | slice = slice(None)) -> WorldState:
         """As `BatchWorld.state`."""
-        return self.read(self.trace.states[-1].copy() if lag is None else self.trace.ago(lag))
+        return self.read(self.trace.states[-1][rows].copy() if lag is None else self.trace.ago(lag, rows), rows)
 
-    def read(self, s: Array) -> WorldState:
-        """State vectors (n, size) in words; contact forces are those of now."""
+    def read(self, s: Array, rows: Mask | slice = slice(None)) -> WorldState:
+        """As `BatchWorld.read`."""
         n, r, b = len(s), self.n_arms, self.n_blocks
         q, opening, block, qd, velocity = np.split(s, np.cumsum([6 * r, r, 7 * b, 6 * r]), axis=1)
         block = block.reshape(n, b, 7)
         return WorldState(
             q=q.reshape(n, r, 6),
             qd=qd.reshape(n, r, 6),
-            opening=opening.copy(),
+            opening=opening,
             position=block[..., :3].copy(),
             quaternion=block[..., [6, 3, 4, 5]],
             velocity=velocity.reshape(n, b, 6),
-            arm_contact=self._contact[:, 0].astype(np.float64),
-            table_contact=self._contact[:, 1:].astype(np.float64),
+            arm_contact=self._contact[rows, 0].astype(np.float64),
+            table_contact=self._contact[rows, 1:].astype(np.float64),
         )
 
     @property
@@ -144,25 +144,17 @@ class QuasiStaticWorld:
     def snapshot(self) -> dict[str, Array]:
         """Everything `restore` needs to go on exactly from here."""
         own = {name: getattr(self, f"_{name}").astype(np.float64) for name in _STATE}
-        latches = {"latched": self.magnets.latched, "since": self.magnets.since, "parted": self.magnets.parted}
-        latches |= {"model_index": self.model_index}
-        return {
-            **own,
-            **{k: v.astype(np.float64) for k, v in latches.items()},
-            "trace": self.trace.states.swapaxes(0, 1).copy(),
-        }
+        model_index = self.model_index.astype(np.float64)
+        return {**own, **self.magnets.snapshot(), "model_index": model_index, "trace": self.trace.snapshot()}
 
-    def restore(self, snapshot: dict[str, Array]) -> None:
-        """Go back to a snapshot of a world built with the same arguments."""
+    def restore(self, snapshot: dict[str, Array], rows: NDArray[np.intp] | slice = slice(None)) -> None:
+        """As `BatchWorld.restore`."""
         for name in _STATE:
-            array = getattr(self, f"_{name}")
-            setattr(self, f"_{name}", snapshot[name].astype(array.dtype))
-        self.model_index = snapshot["model_index"].astype(np.intp)
+            getattr(self, f"_{name}")[rows] = snapshot[name]
+        self.model_index[rows] = snapshot["model_index"]
         self._assign()
-        self.magnets.latched = snapshot["latched"].astype(bool)
-        self.magnets.since = snapshot["since"].copy()
-        self.magnets.parted = snapshot["parted"].astype(bool)
-        self.trace.states = snapshot["trace"].swapaxes(0, 1).copy()
+        self.magnets.restore(snapshot, rows)
+        self.trace.restore(snapshot["trace"], rows)
 
     def _assign(self) -> None:
         self.magnets.size, self.magnets.strength = self._sizes[self.model_index], self._strengths[self.model_index]

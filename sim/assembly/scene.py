@@ -6,6 +6,7 @@ so that all weights are shared between left and right too.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations, product
 
 import numpy as np
@@ -16,7 +17,7 @@ from horseshoe.hardware import xarm6
 from horseshoe.observation import Field, FieldSet
 from horseshoe.sim.assembly.blueprint import Blueprint
 from horseshoe.sim.assembly.cell import Cell
-from horseshoe.sim.assembly.magnets import products, rotation_angle
+from horseshoe.sim.assembly.magnets import products, rotated, rotation_angle
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -232,10 +233,8 @@ class SceneObserver:
         pair = np.where(served, assignment.pair, assignment.pair.max(1, keepdims=True))
         _, socket, accepted = np.moveaxis(bp.pairs[pair], -1, 0)
         first, second = bp.magnet_block[socket], bp.magnet_block[accepted]
-        to_base = np.swapaxes(self._base[:, :3, :3], -1, -2)[None]  # world -> arm
-
-        def rotate(vector: Array) -> Array:
-            return (to_base @ vector[..., None])[..., 0]
+        to_base = np.swapaxes(self._base[:, :3, :3], -1, -2)  # world -> arm
+        rotate = partial(rotated, to_base)
 
         tool = self.tool_poses(scene.q)
         place, turned = tool[..., :3, 3], products(to_base, tool[..., :3, :3])
@@ -253,13 +252,13 @@ class SceneObserver:
             "gripper_command": scene.target[..., 6:],
             "tool_position": rotate(place - self._base[:, :3, 3]),
             "tool_rotation": _columns(turned),
-            "block_in_tool": (to_tool @ from_tool[..., None])[..., 0],
+            "block_in_tool": rotated(to_tool, from_tool),
             "block_rotation_in_tool": _columns(products(to_tool, frame)),
             "grasp_turn": _grasp_turn(products(to_tool, lying)),
             "block_position": rotate(block - self._base[:, :3, 3]),
             "block_rotation": _columns(frame),
             "goal_error": goal,
-            "goal_error_in_tool": (to_tool @ goal[..., None])[..., 0],
+            "goal_error_in_tool": rotated(to_tool, goal),
             "goal_rotation_error": _columns(off),
             "socket_block_from_tool": rotate(scene.position[rows, first] - place),
             "socket_block_rotation": _columns(products(to_base, scene.rotation[rows, first])),

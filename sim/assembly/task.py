@@ -245,7 +245,7 @@ class Task:
         """
         bp, socket = self._observer.blueprint, self._observer.blueprint.pairs[pair, 1]
         rows = np.arange(len(pair))[:, None]
-        outward = (scene.rotation[rows, bp.magnet_block[socket]] @ bp.magnet_axis[socket][..., None])[..., 0]
+        outward = magnets.rotated(scene.rotation[rows, bp.magnet_block[socket]], bp.magnet_axis[socket])
         ahead = -(goal * outward).sum(-1)
         beside = np.linalg.norm((goal + ahead[..., None] * outward)[..., :2], axis=-1)
         aside = np.maximum((-ahead - 0.004) / 0.02, (beside - 0.015 - 0.3 * np.maximum(ahead, 0.0)) / 0.04)
@@ -260,10 +260,10 @@ class Task:
         """Everything `restore` needs to go on exactly from here."""
         return {"rest": self.rest.copy(), "ever_held": self.ever_held.copy(), "held": self.held.copy()}
 
-    def restore(self, snapshot: dict[str, NDArray[Any]]) -> None:
-        """Go back to a snapshot."""
-        self.rest = snapshot["rest"].astype(np.intp)
-        self.ever_held, self.held = snapshot["ever_held"].astype(bool), snapshot["held"].astype(bool)
+    def restore(self, snapshot: dict[str, NDArray[Any]], rows: NDArray[np.intp] | slice = slice(None)) -> None:
+        """Go back to a snapshot of the environments in rows."""
+        self.rest[rows] = snapshot["rest"]
+        self.ever_held[rows], self.held[rows] = snapshot["ever_held"], snapshot["held"]
 
     def joined(self, state: WorldState) -> Mask:
         """Where every wanted connection is latched and the blocks really are in place, shape (n,)."""

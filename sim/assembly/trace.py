@@ -37,15 +37,27 @@ class Trace:
         else:
             self.states[: -self._chunks] = self.states[self._chunks :]
 
-    def keep(self, tick: int, state: Array, rows: slice = slice(None)) -> None:
+    def keep(self, tick: int, state: Array, rows: NDArray[np.intp] | slice = slice(None)) -> None:
         """Note the state of the environments in rows after `tick` ticks of the decision."""
         if tick % CHUNK == 0 or tick == self._ticks:
             self.last[(tick - 1) // CHUNK, rows] = state
 
-    def ago(self, lag: NDArray[np.intp]) -> Array:
-        """The states nearest to so many ticks ago, (n_envs, size), lag: (n_envs,)."""
+    def snapshot(self) -> Array:
+        """Everything `restore` needs, environments first."""
+        return self.states.swapaxes(0, 1).copy()
+
+    def restore(self, snapshot: Array, rows: NDArray[np.intp] | slice = slice(None)) -> None:
+        """Go back to a snapshot of the environments in rows; of all of them if it goes back further than this does."""
+        states = snapshot.swapaxes(0, 1)
+        if len(states) == len(self.states):
+            self.states[:, rows] = states
+        else:
+            self.states = states.copy()
+
+    def ago(self, lag: NDArray[np.intp], rows: NDArray[np.bool_] | slice = slice(None)) -> Array:
+        """The states of the environments in rows nearest to so many ticks ago, (n, size), lag: (n_envs,)."""
         decisions, chunks = np.divmod(np.arange(len(self.states))[::-1], self._chunks)
         age = decisions * self._ticks
         age += np.where(chunks > 0, self._ticks - (self._chunks - chunks) * CHUNK, 0)
-        moment = np.abs(age - lag[:, None]).argmin(1)
-        return np.asarray(self.states[moment, np.arange(self.states.shape[1])])
+        moment = np.abs(age - lag[rows, None]).argmin(1)
+        return np.asarray(self.states[moment, np.arange(self.states.shape[1])[rows]])

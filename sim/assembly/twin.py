@@ -281,7 +281,8 @@ class TwinWorld(BatchWorld):
         self._force[:] = 0.0
         self.trace.begin(n_ticks, self.memory)
         for tick in range(n_ticks):
-            position, rotation = self._blocks[..., :3], magnets.matrices(self._blocks[..., 3:])
+            blocks = self._blocks(self._state)
+            position, rotation = blocks[..., :3], magnets.matrices(blocks[..., 3:])
             load = np.array([cell.load() for cell in self.cells])
             self.magnets.update(*self.magnets.gaps(position, rotation), load[:, 0], load[:, 1], TICK)
             wrench = self.magnets.wrenches(position, rotation)
@@ -293,7 +294,7 @@ class TwinWorld(BatchWorld):
                 self._read(int(i))
             self.trace.keep(tick + 1, self._state)
         for i in self._name_sides():
-            self.cells[i].turn(self._blocks[i, :, 3:])
+            self.cells[i].turn(self._blocks(self._state)[i, :, 3:])
 
     def snapshot(self) -> dict[str, Array]:
         """Not offered.
@@ -303,7 +304,7 @@ class TwinWorld(BatchWorld):
         """
         raise HorseshoeError("engine: pybullet cannot save its state; train and resume with engine mujoco")
 
-    def restore(self, snapshot: dict[str, Array]) -> None:
+    def restore(self, snapshot: dict[str, Array], rows: NDArray[np.intp] | slice = slice(None)) -> None:
         """Not offered; see `snapshot`."""
         raise HorseshoeError("engine: pybullet cannot restore a state; train and resume with engine mujoco")
 

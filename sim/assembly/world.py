@@ -1,6 +1,6 @@
 """The batch world: many cells side by side in MuJoCo, advanced by `mujoco.rollout` in threads."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import partial
 
 import mujoco
@@ -19,6 +19,7 @@ from horseshoe.sim.assembly.trace import Trace
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Index = NDArray[np.intp]
 
 TICK = mjcf.TIME_STEP  # one servo tick is one physics step [s]
 LOOK = 2  # ticks between two looks at the magnets: over twice that time they throw a block past its place
@@ -76,10 +77,6 @@ class WorldState:
     arm_contact: Array
     table_contact: Array
 
-    def take(self, index: Array | Mask | slice) -> "WorldState":
-        """The environments of an index; copied, unless it is a slice."""
-        return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
-
 
 class BatchWorld:
     """n_envs cells with physics of their own.
@@ -134,11 +131,10 @@ class BatchWorld:
         self._states = np.empty((n_envs, LOOK, size))
         self._sensors = np.empty((n_envs, LOOK, model.nsensordata))
         self._control = np.zeros((n_envs, LOOK, mujoco.mj_stateSize(model, _SPEC)))
-        xfrc = model.nu + 6 * (model.nbody - self.n_blocks)  # blocks are the last bodies
-        self._xfrc = slice(xfrc, xfrc + 6 * self.n_blocks)
-        self._couplings = model.nu + 6 * model.nbody
-        self._eq = slice(self._couplings + self.n_arms, self._couplings + self.n_arms + len(blueprint.pairs))
-        self._control[..., self._couplings : self._eq.start] = 1.0
+        # Where forces on blocks, which are the last bodies, and latches begin; couplings of fingers come before these.
+        self._xfrc = model.nu + 6 * (model.nbody - self.n_blocks)
+        self._eq = model.nu + 6 * model.nbody + self.n_arms
+        self._control[..., self._eq - self.n_arms : self._eq] = 1.0
         self._compliance = np.stack([_weld_compliance(m, blueprint) for m in self.models])
         self.magnets = magnets.Magnets(blueprint, n_envs)
         self.model_index = np.zeros(n_envs, dtype=np.intp)
@@ -149,7 +145,8 @@ class BatchWorld:
 
     def _assign(self, index: NDArray[np.intp]) -> None:
         self.model_index = index
-        self._env_models = self._pool[index].tolist()
+        # A share has few models, so that they stay in the cache of a core.
+        self._order = np.argsort(index, kind="stable")
         self.magnets.size, self.magnets.strength = self._sizes[index], self._strengths[index]
 
     def reset(
@@ -189,7 +186,7 @@ class BatchWorld:
             targets: joint targets [rad] and gripper opening [m], shape (n_envs, n_ticks, R, 7).
         """
         n, n_ticks = targets.shape[:2]
-        control = targets.reshape(n, n_ticks, -1).copy()
+        control = targets.reshape(n, n_ticks, -1)[self._order]
         for r in range(self.n_arms):
             control[..., 7 * r + 6] = xarm6.GRIPPER_STROKE - control[..., 7 * r + 6]
         self._force[:] = 0.0
@@ -197,22 +194,21 @@ class BatchWorld:
         self._shares.run(partial(self._advance, control), self._rollouts, self._data)
         self._name_sides()
 
-    def _advance(self, control: Array, rows: slice, rollout: Rollout, data: mujoco.MjData) -> None:
-        """What `advance` does, for some of the environments."""
-        state, force, control, models = self._state[rows], self._force[rows], control[rows], self._env_models[rows]
-        n_ticks, diverged = control.shape[1], self.diverged[rows]
+    def _advance(self, control: Array, share: slice, rollout: Rollout, data: mujoco.MjData) -> None:
+        """What `advance` does, for some of the environments; controls are in the order of `_order`."""
+        rows, control, n_ticks = self._order[share], control[share], control.shape[1]
+        state, force, diverged = self._state[rows], self._force[rows], self.diverged[rows]
+        latches, blocks = self.magnets.take(rows), self._blocks(state)
+        models = self._pool[self.model_index[rows]].tolist()
         # A weld is a spring of known stiffness at rest: how far it gives way tells the load.
         give = self._compliance[self.model_index[rows]]
-        blocks, latched = self._blocks[rows], self.magnets.latched[rows][:, None]
-        inputs, states, sensors = self._control[rows], self._states[rows], self._sensors[rows]
+        inputs, states, sensors = self._control[share], self._states[share], self._sensors[share]
         for start in range(0, n_ticks, LOOK):
             ticks = min(LOOK, n_ticks - start)
             if ticks < LOOK:
                 inputs, states, sensors = inputs[:, :ticks].copy(), states[:, :ticks].copy(), sensors[:, :ticks].copy()
-            wrenches = self.magnets.look(blocks, give, ticks * TICK, rows)
-            inputs[..., : control.shape[-1]] = control[:, start : start + ticks]
-            inputs[..., self._xfrc] = wrenches.reshape(len(state), 1, -1)
-            inputs[..., self._eq] = latched
+            wrenches = latches.look(blocks, give, ticks * TICK)
+            _fill_in(inputs, control, start, wrenches, self._xfrc, latches.latched, self._eq)
             rollout.rollout(
                 models,
                 [data],
@@ -226,6 +222,8 @@ class BatchWorld:
             )
             _take_over(states, sensors, TICK, state, diverged, force)
             self.trace.keep(start + ticks, state, rows)
+        self._state[rows], self._force[rows], self.diverged[rows] = state, force, diverged
+        self.magnets.put(rows, latches)
 
     def _name_sides(self) -> NDArray[np.intp]:
         """Call free blocks that rolled over by the side that is up now; their sides are alike, and nothing moves.
@@ -233,7 +231,7 @@ class BatchWorld:
         Returns:
             Environments in which a block was renamed.
         """
-        quaternions = self._blocks[..., 3:]
+        quaternions = self._blocks(self._state)[..., 3:]
         # Most lie as they should: z axes are 60 degrees from upright or more where x^2 + y^2 is beyond a quarter.
         tilted = np.flatnonzero((quaternions[..., 1] ** 2 + quaternions[..., 2] ** 2 > 0.24).any(1))
         turns = np.zeros(quaternions.shape[:2], dtype=np.intp)
@@ -253,16 +251,17 @@ class BatchWorld:
         self.trace.states[-1] = self._state
         return np.unique(env)
 
-    def state(self, lag: NDArray[np.intp] | None = None) -> WorldState:
-        """Read every environment.
+    def state(self, lag: NDArray[np.intp] | None = None, rows: Mask | slice = slice(None)) -> WorldState:
+        """Read environments.
 
         Args:
             lag: how many ticks ago, at most `memory`, shape (n_envs,); now without it.
+            rows: which environments; all without it.
         """
-        return self.read(self._state if lag is None else self.trace.ago(lag))
+        return self.read(self._state[rows].copy() if lag is None else self.trace.ago(lag, rows), rows)
 
-    def read(self, s: Array) -> WorldState:
-        """State vectors (n, size) in words; contact forces are those of now."""
+    def read(self, s: Array, rows: Mask | slice = slice(None)) -> WorldState:
+        """State vectors (n, size) in words, as views; contact forces are those of the environments in rows now."""
         n, r = len(s), self.n_arms
         arms = s[:, 1 : 1 + r * _PER_ARM].reshape(n, r, _PER_ARM)
         speeds = s[:, 1 + self._nq : 1 + self._nq + r * _PER_ARM].reshape(n, r, _PER_ARM)
@@ -270,14 +269,14 @@ class BatchWorld:
         velocity = s[:, 1 + self._nq + r * _PER_ARM : 1 + self._nq + self._nv].reshape(n, self.n_blocks, 6)
         opening = xarm6.GRIPPER_STROKE - arms[..., 6:].sum(-1) * np.cos(mjcf.FINGER_TILT)
         return WorldState(
-            q=arms[..., :6].copy(),
-            qd=speeds[..., :6].copy(),
+            q=arms[..., :6],
+            qd=speeds[..., :6],
             opening=opening,
             position=blocks[..., :3].copy(),
-            quaternion=blocks[..., 3:].copy(),
-            velocity=velocity.copy(),
-            arm_contact=self._force[:, 0].copy(),
-            table_contact=self._force[:, 1:].copy(),
+            quaternion=blocks[..., 3:],
+            velocity=velocity,
+            arm_contact=self._force[rows, 0].copy(),
+            table_contact=self._force[rows, 1:].copy(),
         )
 
     @property
@@ -290,29 +289,25 @@ class BatchWorld:
         return {
             "state": self._state.copy(),
             "model_index": self.model_index.astype(np.float64),
-            "latched": self.magnets.latched.astype(np.float64),
-            "since": self.magnets.since.copy(),
-            "parted": self.magnets.parted.astype(np.float64),
+            **self.magnets.snapshot(),
             "diverged": self.diverged.astype(np.float64),
             "force": self._force.copy(),
-            "trace": self.trace.states.swapaxes(0, 1).copy(),
+            "trace": self.trace.snapshot(),
         }
 
-    def restore(self, snapshot: dict[str, Array]) -> None:
-        """Go back to a snapshot of a world built with the same arguments."""
-        self._state = snapshot["state"].copy()
-        self._assign(snapshot["model_index"].astype(np.intp))
-        self.magnets.latched = snapshot["latched"].astype(bool)
-        self.magnets.since = snapshot["since"].copy()
-        self.magnets.parted = snapshot["parted"].astype(bool)
-        self.diverged = snapshot["diverged"].astype(bool)
-        self._force = snapshot["force"].copy()
-        self.trace.states = snapshot["trace"].swapaxes(0, 1).copy()
+    def restore(self, snapshot: dict[str, Array], rows: Index | slice = slice(None)) -> None:
+        """Go back to a snapshot of the environments in rows, of a world built with the same arguments."""
+        index = self.model_index.copy()
+        index[rows] = snapshot["model_index"]
+        self._assign(index)
+        self.magnets.restore(snapshot, rows)
+        self._state[rows], self._force[rows] = snapshot["state"], snapshot["force"]
+        self.diverged[rows] = snapshot["diverged"]
+        self.trace.restore(snapshot["trace"], rows)
 
-    @property
-    def _blocks(self) -> Array:
-        """Position and quaternion of every block, a view of the state, shape (n_envs, B, 7)."""
-        return self._state[:, 1 + self.n_arms * _PER_ARM : 1 + self._nq].reshape(self.n_envs, self.n_blocks, 7)
+    def _blocks(self, state: Array) -> Array:
+        """Position and quaternion of every block, a view of states (n, size), shape (n, B, 7)."""
+        return state[:, 1 + self.n_arms * _PER_ARM : 1 + self._nq].reshape(len(state), self.n_blocks, 7)
 
 
 def _weld_compliance(model: mujoco.MjModel, blueprint: Blueprint) -> Array:
@@ -327,6 +322,33 @@ def _weld_compliance(model: mujoco.MjModel, blueprint: Blueprint) -> Array:
         weight = model.body_invweight0[[model.eq_obj1id[eq], model.eq_obj2id[eq]]].sum(0)
         compliance[p] = weight * (1 - d) / d**2 * (d * time_constant) ** 2
     return compliance
+
+
+@compiled
+def _fill_in(
+    inputs: Array, control: Array, first: int, wrenches: Array, xfrc: int, latched: Mask, eq: int
+) -> None:  # fmt: skip
+    """Fill in what a rollout is given.
+
+    Args:
+        inputs: to fill in, (n, ticks, size).
+        control: of the whole decision, (n, n_ticks, C).
+        first: tick of the decision.
+        wrenches: on the blocks [N, N m], (n, B, 6).
+        xfrc: where these belong.
+        latched: (n, P).
+        eq: where these belong.
+    """
+    n, ticks, _ = inputs.shape
+    for i in range(n):
+        for tick in range(ticks):
+            for j in range(control.shape[2]):
+                inputs[i, tick, j] = control[i, first + tick, j]
+            for block in range(wrenches.shape[1]):
+                for k in range(6):
+                    inputs[i, tick, xfrc + 6 * block + k] = wrenches[i, block, k]
+            for p in range(latched.shape[1]):
+                inputs[i, tick, eq + p] = latched[i, p]
 
 
 @compiled

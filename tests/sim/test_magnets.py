@@ -32,9 +32,9 @@ def gap_of(world: BatchWorld) -> np.ndarray:
     return np.linalg.norm(position[:, 1] - position[:, 0], axis=-1) - JOINED
 
 
-def pull(world: BatchWorld, force: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def pull(force: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on pull the leg off the base (along y) with that force, both ways [N]."""
-    magnetic = world.magnets.look
+    magnetic = Magnets.look
 
     def look(*args: Any) -> np.ndarray:
         total = magnetic(*args)
@@ -42,7 +42,7 @@ def pull(world: BatchWorld, force: float, monkeypatch: pytest.MonkeyPatch) -> No
         total[:, 1, 1] += force
         return total
 
-    monkeypatch.setattr(world.magnets, "look", look)
+    monkeypatch.setattr(Magnets, "look", look)
 
 
 def dipoles(r: np.ndarray, m1: np.ndarray, m2: np.ndarray) -> np.ndarray:
@@ -135,7 +135,7 @@ def test_a_pull_below_the_break_away_force_holds(
     world = make_world(2)
     park(world, at_gap(np.array([0.0, 0.0])))
     world.advance(hold(world, 60))
-    pull(world, 0.7 * BREAK_FORCE, monkeypatch)
+    pull(0.7 * BREAK_FORCE, monkeypatch)
     world.advance(hold(world, 60))
     assert world.magnets.latched.any(1).all()
     assert gap_of(world).max() < CAPTURE_DISTANCE
@@ -148,7 +148,7 @@ def test_a_pull_above_the_break_away_force_separates(
     park(world, at_gap(np.array([0.0, 0.0])))
     world.advance(hold(world, 60))
     assert world.magnets.latched.any(1).all()
-    pull(world, 1.5 * BREAK_FORCE, monkeypatch)
+    pull(1.5 * BREAK_FORCE, monkeypatch)
     world.advance(hold(world, 60))
     assert not world.magnets.latched.any()
     assert gap_of(world).min() > 0.05
