@@ -40,8 +40,9 @@ class Shares:
         threads, ends = min(max(n_threads, 1), n), [0]
         part = -(-n // threads)
         while left := n - ends[-1]:
-            # The last shares are small, so that all threads are done at about the same time.
-            share = min(part, size, max(left // (2 * threads), size // 4, 1)) if size else part
+            share = min(part, size) if size else part
+            if size and threads > 1:  # the last shares are small, so that all threads are done at about the same time
+                share = min(share, max(left // (2 * threads), size // 4, 1))
             ends.append(ends[-1] + min(share, left))
         self.rows = [slice(*pair) for pair in pairwise(ends)]
         self._threads = ThreadPoolExecutor(threads) if threads > 1 else None

@@ -10,8 +10,8 @@ from horseshoe.configuration import write_atomically
 
 
 @click.command("sim")
-@click.option("--envs", type=click.IntRange(1, 65536), default=256, show_default=True, help="Cells side by side.")
-@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Of physics, ours and raw.")
+@click.option("--envs", type=click.IntRange(1, 65536), default=512, show_default=True, help="Cells side by side.")
+@click.option("--threads", type=click.IntRange(1, 256), default=2, show_default=True, help="Of physics, ours and raw.")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=9, show_default=True, help="Medians are over these.")
 @click.option("--decisions", type=click.IntRange(1, 1000), default=10, show_default=True, help="Steps in a round.")
 @click.option("--robosuite-python", envvar="ROBOSUITE_PYTHON", help="Python that has robosuite 1.5.2 and mujoco 3.3.7.")
@@ -21,14 +21,12 @@ def bench_sim(
 ) -> None:
     """Speed of the assembly environment, as a ratio to raw `mujoco.rollout` in the same run.
 
-    Cells and threads are those of one process of the training unless said otherwise.
-
     robosuite's TwoArmLift runs beside it if a Python that has it is given; it needs one of its own, with mujoco 3.3.7.
 
     \b
     Examples:
       horseshoe bench sim
-      horseshoe bench sim --envs 512 --threads 2 --json sim.json    # one process, two cores
+      horseshoe bench sim --threads 1 --json sim.json
       python -m venv peer && peer/bin/pip install robosuite==1.5.2 mujoco==3.3.7
       horseshoe bench sim --robosuite-python peer/bin/python
     """

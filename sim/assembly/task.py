@@ -1,20 +1,22 @@
 """The assembly task: named reward terms, success and failure, all judged from the true state of the world."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from horseshoe.compiled import compiled
 from horseshoe.hardware import capsules
 from horseshoe.hardware.homing import HOME
 from horseshoe.sim.assembly import magnets
 from horseshoe.sim.assembly.perception import true_scene
-from horseshoe.sim.assembly.scene import GRASP_HEIGHT, Assignment, Scene, SceneObserver
+from horseshoe.sim.assembly.scene import GRASP_HEIGHT, Assignment, SceneObserver
 from horseshoe.sim.assembly.world import WorldState
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Index = NDArray[np.intp]
 
 JOINED_DISTANCE = 0.004  # [m]
 JOINED_ANGLE = np.radians(6.0)
@@ -63,6 +65,13 @@ class RewardScales:
     upset: float = 0.0
     shove: float = -12.0
     speed: float = -0.1
+
+
+TERMS = tuple(f.name for f in fields(RewardScales))
+(
+    REACH, DOWN, PARALLEL, READY, HELD, PLACE, CARRIED, FIT, CONNECTED, PARTNER, RELEASE, RETREAT, LIFT, TEAM, ACTION,
+    BLOCKED, CROWD, ARM_CONTACT, TABLE_CONTACT, PUSH, UPSET, SHOVE, SPEED,
+) = range(len(TERMS))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -139,122 +148,28 @@ class Task:
         """
         observer, bp = self._observer, self._observer.blueprint
         scene = true_scene(state, target)
-        n, arms = state.q.shape[:2]
-        rows = np.arange(n)[:, None]
-        pair = np.where(assignment.pair >= 0, assignment.pair, 0)
         serves = assignment.pair >= 0
-        block = bp.magnet_block[bp.pairs[pair, 2]]
-        size = np.array([b.size for b in bp.blocks])[block]
-        tool = observer.tool_poses(state.q)
-        frame, centre = scene.rotation[rows, block], state.position[rows, block]
-        grasp = centre + np.array([0.0, 0.0, GRASP_HEIGHT])
-        off_grasp = tool[..., :3, 3] - grasp
-        distance = np.linalg.norm(off_grasp, axis=-1)
-        along = np.abs((tool[..., :3, 1] * frame[..., :, 0]).sum(-1))
-        down = -tool[..., 2, 2]
-        # A hand that is askew or beside its block belongs above: further down it would push it away, or tip it over.
-        askew = np.clip((1 - along**2 * np.clip(down, 0, 1) ** 4 - 0.1) / 0.9, 0, 1)
-        beside = np.clip((np.linalg.norm(off_grasp[..., :2], axis=-1) - 0.015) / 0.03, 0, 1)
-        hover = HOVER * np.maximum(askew, 0.7 * beside)
-        way = np.linalg.norm(off_grasp - hover[..., None] * [0.0, 0.0, 1.0], axis=-1)
-        snug = np.abs(state.opening - size[..., 0]) < 0.006
-        squeezed = target[..., 6] < size[..., 0] - 0.002
-        self.held = serves & (distance < 0.025) & (along > 0.85) & snug & squeezed
-        self.ever_held |= self.held
-        # A hand should be open on its way and close at the block; neither end of the range earns more than it must,
-        # or the gripper's command saturates there and exploration never closes (or opens) it again. Arriving with an
-        # open hand costs nothing: a dip there would keep the hand hovering above the block.
-        at_block = np.exp(-((way / 0.015) ** 2)) * along**2
-        wide = np.clip(state.opening / 0.06, 0, 1)
-        closed = 1 - np.clip((state.opening - size[..., 0]) / 0.04, 0, 1)
+        pair = np.where(serves, assignment.pair, 0)
         goal, off = observer.goal_errors(scene, pair)
-        error, turn = np.linalg.norm(goal, axis=-1), magnets.rotation_angle(off)
-        left, sunk = self._left(scene, pair, goal, turn)
-        near = 0.5 * np.clip(1 - left / 0.6, 0, 1) + 0.5 * (1 - turn / np.pi)
-        latched = self._latches.latched
-        by_connection = bp.pairs[:, 0][None] == np.arange(len(bp.connections))[:, None]
-        done = (latched[:, None] & by_connection).any(-1)  # (n, C)
-        connected = serves & done[rows, bp.pairs[pair, 0]]
-        whole = done.all(1)
-        free = serves & ~connected
-        place = (0.3 + 0.7 * self.held) * near
-        from_home = np.linalg.norm(state.q - HOME, axis=-1)
-        other = np.roll(np.arange(arms), 1)
         gap = capsules.gaps_and_gradients(state.q, observer.cell.base_poses)[0][:, 0]
-        base = scene.rotation[:, 0]
-        height = state.position[:, 0, 2] - observer.cell.table.height - bp.blocks[0].size[2] / 2
-        lifted = (np.maximum(height - 0.003, 0.0) + 0.1 * np.hypot(base[:, 0, 2], base[:, 1, 2])) / 0.04
-        pushed = np.linalg.norm(state.velocity[:, 0, :3], axis=-1)
-        pushed += 0.02 * np.linalg.norm(state.velocity[:, 0, 3:], axis=-1)  # on its edge
-        terms = {
-            # Two scales: the first pulls from across the table, the second at the block.
-            "reach": (0.6 * (1 - np.tanh(2 * way)) + 0.4 * np.exp(-way / 0.05)) * free,
-            "down": np.clip(down, 0, 1) * free,
-            "parallel": along**2 * free,
-            "ready": (at_block * (1 + closed) + (1 - at_block) * wide) * free,
-            "held": 1.0 * self.held * free,
-            "place": place * free,
-            "carry": self.held * np.clip(1 - sunk / CARRY, 0, 1) * free,
-            "fit": self.held * np.exp(-error / 0.03) * np.exp(-turn / 0.3) * free,
-            "connected": 1.0 * connected,
-            # Whoever is connected holds the structure, and gains by how close the other one's goal is: it brings it.
-            "partner": connected * np.where(connected, 1.0, place * serves)[:, other],
-            # Two arms that go on holding one structure tear at it. What is commanded counts: a hand that is far from
-            # opening has to learn the direction first.
-            "release": connected * np.clip(target[..., 6] / 0.06, 0, 1),
-            # Then it makes room, two hands at one structure are in each other's way, and goes home.
-            "retreat": connected * np.clip(distance / 0.2, 0, 1) * (1 - 0.6 * np.clip(from_home / 4, 0, 1)),
-            # What is joined stays flat on the table, where the other arm can join to it.
-            "lift": connected * np.minimum(lifted, 1.0)[:, None],
-            "team": np.repeat(1.0 * whole[:, None], arms, 1),
-            "action": (action**2).mean(-1),
-            # A hand that is told into the table never rises by exploring: what it is told has to matter.
-            "blocked": blocked,
-            "crowd": np.repeat(np.clip((0.06 - gap) / 0.035, 0, 1)[:, None], arms, 1),
-            "arm_contact": np.repeat(np.minimum(state.arm_contact / 20.0, 1.0)[:, None], arms, 1),
-            "table_contact": np.minimum(state.table_contact / 20.0, 1.0),
-            "push": np.minimum(pushed / 0.1, 5.0)[:, None]
-            * (~connected & (np.linalg.norm(tool[..., :3, 3] - state.position[:, :1], axis=-1) < 0.22)),
-            # A base on its side has its sockets where no leg can come.
-            "upset": np.repeat(1.0 - np.abs(base[:, None, 2, 2]), arms, 1),
-            "shove": np.minimum(np.linalg.norm(state.velocity[rows, block, :2], axis=-1) / 0.1, 1.0)
-            * (free & ~self.held),
-            "speed": (np.abs(state.qd) > 1.5).any(-1) * 1.0,
-        }
-        away = np.linalg.norm((centre - observer.base_positions)[..., :2], axis=-1)
-        goal_away = np.linalg.norm((centre + goal - observer.base_positions)[..., :2], axis=-1)
-        lost = ~self.held & ((away > ASTRAY) | (away < TOO_NEAR))
-        astray = (free & (lost | (goal_away > ASTRAY))).any(1)
+        terms, (whole, astray) = np.empty((len(TERMS), *pair.shape)), np.zeros((2, len(pair)), dtype=bool)
+        unserved = np.empty(pair.shape, dtype=bool)
+        sizes = np.array([b.size for b in bp.blocks])
+        # Of one layout, whatever the engine: `_judge` would be compiled for each.
+        q, qd, opening, position, velocity, target = (
+            np.ascontiguousarray(x) for x in (state.q, state.qd, state.opening, state.position, state.velocity, target)
+        )
+        _judge(
+            q, qd, opening, position, velocity, state.arm_contact, state.table_contact,
+            scene.rotation, observer.tool_poses(q), gap, target, action, blocked, serves, pair, goal,
+            magnets.rotation_angle(off), self._latches.latched, bp.pairs, bp.magnet_block, bp.magnet_axis, sizes,
+            np.array(HOME), observer.base_positions, observer.cell.table.height, terms, self.held, whole, astray,
+            unserved,
+        )  # fmt: skip
+        self.ever_held |= self.held
         toppled = np.asarray((np.abs(scene.rotation[:, :, 2, 2]) < TOPPLED).any(1))
-        return terms, self._outcomes(state, whole, diverged, late, serves & ~connected, astray, toppled)
-
-    def _left(self, scene: Scene, pair: NDArray[np.intp], goal: Array, turn: Array) -> tuple[Array, Array]:
-        """How far blocks are from where they belong on the way to their place.
-
-        A block turns before it comes to its socket: the socket's block would be in its way there. And it is lifted
-        unless it is in front of its socket: along the table it would push the socket's block before it.
-
-        Args:
-            scene: true scene.
-            pair: served pairs (n, R).
-            goal: translation of every block still to go, world [m], (n, R, 3).
-            turn: rotation still to go [rad], (n, R).
-
-        Returns:
-            Along the table and in height [m], (n, R) each.
-        """
-        bp, socket = self._observer.blueprint, self._observer.blueprint.pairs[pair, 1]
-        rows = np.arange(len(pair))[:, None]
-        outward = magnets.rotated(scene.rotation[rows, bp.magnet_block[socket]], bp.magnet_axis[socket])
-        ahead = -(goal * outward).sum(-1)
-        beside = np.linalg.norm((goal + ahead[..., None] * outward)[..., :2], axis=-1)
-        aside = np.maximum((-ahead - 0.004) / 0.02, (beside - 0.015 - 0.3 * np.maximum(ahead, 0.0)) / 0.04)
-        high = np.clip(-goal[..., 2] / 0.03, 0, 1)
-        stand_off = np.maximum(STAND_OFF * np.clip((turn - 0.2) / 1.2, 0, 1), CLEAR * high)
-        way = goal + stand_off[..., None] * outward
-        way[..., 2] += CARRY * np.clip(aside, 0, 1)
-        # Linear in distance: a long way pays for every centimetre, or the noise of the rest drowns it.
-        return np.linalg.norm(way[..., :2], axis=-1), np.abs(way[..., 2])
+        outcome = self._outcomes(state, whole, diverged, late, unserved, astray, toppled)
+        return dict(zip(TERMS, terms, strict=True)), outcome
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Everything `restore` needs to go on exactly from here."""
@@ -304,3 +219,149 @@ class Task:
             (late, "time_out"),
         ]
         return np.select([c for c, _ in choices], [OUTCOMES.index(name) for _, name in choices], 0)
+
+
+@compiled
+def _unit(x: float) -> float:
+    return min(max(x, 0.0), 1.0)
+
+
+@compiled
+def _length(v: Array) -> float:
+    square = 0.0
+    for k in range(len(v)):
+        square += v[k] * v[k]
+    return float(np.sqrt(square))
+
+
+@compiled
+def _judge(
+    q: Array, qd: Array, opening: Array, position: Array, velocity: Array, arm_contact: Array, table_contact: Array,
+    rotation: Array, tool: Array, gap: Array, target: Array, action: Array, blocked: Array, serves: Mask, pair: Index,
+    goal: Array, turn: Array, latched: Mask, pairs: Index, magnet_block: Index, magnet_axis: Array, sizes: Array,
+    home: Array, bases: Array, table: float, terms: Array, held: Mask, whole: Mask, astray: Mask, unserved: Mask,
+) -> None:  # fmt: skip
+    """Fill in the reward terms of every arm, and what is asked for outcomes.
+
+    Args:
+        q: to table_contact: as in `WorldState`, as are velocity and position.
+        rotation: of the blocks, (n, B, 3, 3).
+        tool: poses of the tool centre points, (n, R, 4, 4).
+        gap: between the nearest parts of the arms [m], (n,).
+        target: to blocked: as those of `Task.judge`.
+        serves: which arms serve a pair, (n, R).
+        pair: which one, 0 for none, (n, R).
+        goal: translation of every served block still to go, world [m], (n, R, 3).
+        turn: rotation still to go [rad], (n, R).
+        latched: (n, P).
+        pairs: to magnet_axis: as in `Blueprint`.
+        sizes: of the blocks [m], (B, 3).
+        home: joints of the resting arm [rad], (6,).
+        bases: of the arms [m], (R, 3).
+        table: height of the table [m].
+        terms: to fill in, (TERMS, n, R).
+        held: to fill in: which arms hold the block they serve, (n, R).
+        whole: to fill in: where every connection is latched, (n,).
+        astray: to fill in: where no hand gets to a block or to its place, (n,).
+        unserved: to fill in: which arms have yet to join what they serve, (n, R).
+    """
+    n, arms = pair.shape
+    done, connected = np.empty(1 + pairs[:, 0].max(), dtype=np.bool_), np.empty(arms, dtype=np.bool_)
+    place, off, way, outward = np.empty(arms), np.empty(3), np.empty(3), np.empty(3)
+    for i in range(n):
+        for c in range(len(done)):
+            done[c] = False
+        for p in range(len(pairs)):
+            done[pairs[p, 0]] |= latched[i, p]
+        whole[i] = done.all()
+        base = rotation[i, 0]
+        height = position[i, 0, 2] - table - sizes[0, 2] / 2
+        lifted = (max(height - 0.003, 0.0) + 0.1 * np.hypot(base[0, 2], base[1, 2])) / 0.04
+        pushed = _length(velocity[i, 0, :3]) + 0.02 * _length(velocity[i, 0, 3:])  # the second: on its edge
+        for r in range(arms):
+            t, p = terms[:, i, r], pair[i, r]
+            b, size = magnet_block[pairs[p, 2]], sizes[magnet_block[pairs[p, 2]]]
+            connected[r] = serves[i, r] and done[pairs[p, 0]]
+            free = serves[i, r] and not connected[r]
+            unserved[i, r] = free
+            hand, centre = tool[i, r], position[i, b]
+            along = 0.0
+            for k in range(3):
+                off[k] = hand[k, 3] - centre[k]
+                along += hand[k, 1] * rotation[i, b, k, 0]
+            off[2] -= GRASP_HEIGHT
+            along, down, distance = abs(along), -hand[2, 2], _length(off)
+            # A hand that is askew or beside its block belongs above: further down it would push it away, or tip it.
+            askew = _unit((1 - along**2 * _unit(down) ** 4 - 0.1) / 0.9)
+            beside = _unit((_length(off[:2]) - 0.015) / 0.03)
+            off[2] -= HOVER * max(askew, 0.7 * beside)
+            above = _length(off)
+            snug = abs(opening[i, r] - size[0]) < 0.006
+            squeezed = target[i, r, 6] < size[0] - 0.002
+            held[i, r] = serves[i, r] and distance < 0.025 and along > 0.85 and snug and squeezed
+            hold = 1.0 if held[i, r] else 0.0
+            # How far the block is from where it belongs on the way to its place. It turns before it comes to its
+            # socket: the socket's block would be in its way there. And it is lifted unless it is in front of its
+            # socket: along the table it would push the socket's block before it.
+            socket = rotation[i, magnet_block[pairs[p, 1]]]
+            axis = magnet_axis[pairs[p, 1]]
+            ahead = 0.0
+            for k in range(3):
+                outward[k] = socket[k, 0] * axis[0] + socket[k, 1] * axis[1] + socket[k, 2] * axis[2]
+                ahead -= goal[i, r, k] * outward[k]
+            for k in range(3):
+                way[k] = goal[i, r, k] + ahead * outward[k]
+            aside = max((-ahead - 0.004) / 0.02, (_length(way[:2]) - 0.015 - 0.3 * max(ahead, 0.0)) / 0.04)
+            high = _unit(-goal[i, r, 2] / 0.03)
+            stand_off = max(STAND_OFF * _unit((turn[i, r] - 0.2) / 1.2), CLEAR * high)
+            for k in range(3):
+                way[k] = goal[i, r, k] + stand_off * outward[k]
+            sunk = abs(way[2] + CARRY * _unit(aside))
+            # Linear in distance: a long way pays for every centimetre, or the noise of the rest drowns it.
+            near = 0.5 * _unit(1 - _length(way[:2]) / 0.6) + 0.5 * (1 - turn[i, r] / np.pi)
+            place[r] = (0.3 + 0.7 * hold) * near if serves[i, r] else 0.0
+            t[:] = 0.0
+            if free:
+                # Two scales: the first pulls from across the table, the second at the block.
+                t[REACH] = 0.6 * (1 - np.tanh(2 * above)) + 0.4 * np.exp(-above / 0.05)
+                t[DOWN] = _unit(down)
+                t[PARALLEL] = along**2
+                # A hand should be open on its way and close at the block; neither end of the range earns more than it
+                # must, or the gripper's command saturates there and exploration never closes (or opens) it again.
+                # Arriving with an open hand costs nothing: a dip there would keep the hand hovering above the block.
+                at_block = np.exp(-((above / 0.015) ** 2)) * along**2
+                closed, wide = 1 - _unit((opening[i, r] - size[0]) / 0.04), _unit(opening[i, r] / 0.06)
+                t[READY] = at_block * (1 + closed) + (1 - at_block) * wide
+                t[HELD], t[PLACE], t[CARRIED] = hold, place[r], hold * _unit(1 - sunk / CARRY)
+                t[FIT] = hold * np.exp(-_length(goal[i, r]) / 0.03) * np.exp(-turn[i, r] / 0.3)
+                if not held[i, r]:
+                    t[SHOVE] = min(_length(velocity[i, b, :2]) / 0.1, 1.0)
+            if connected[r]:
+                t[CONNECTED] = 1.0
+                # Two arms that go on holding one structure tear at it. What is commanded counts: a hand that is far
+                # from opening has to learn the direction first.
+                t[RELEASE] = _unit(target[i, r, 6] / 0.06)
+                # Then it makes room, two hands at one structure are in each other's way, and goes home.
+                t[RETREAT] = _unit(distance / 0.2) * (1 - 0.6 * _unit(_length(q[i, r] - home) / 4))
+                # What is joined stays flat on the table, where the other arm can join to it.
+                t[LIFT] = min(lifted, 1.0)
+            elif _length(hand[:3, 3] - position[i, 0]) < 0.22:
+                t[PUSH] = min(pushed / 0.1, 5.0)
+            t[TEAM] = 1.0 if whole[i] else 0.0
+            t[ACTION] = _length(action[i, r]) ** 2 / action.shape[2]
+            # A hand that is told into the table never rises by exploring: what it is told has to matter.
+            t[BLOCKED] = blocked[i, r]
+            t[CROWD] = _unit((0.06 - gap[i]) / 0.035)
+            t[ARM_CONTACT], t[TABLE_CONTACT] = min(arm_contact[i] / 20.0, 1.0), min(table_contact[i, r] / 20.0, 1.0)
+            t[UPSET] = 1.0 - abs(base[2, 2])  # a base on its side has its sockets where no leg can come
+            for j in range(qd.shape[2]):
+                if abs(qd[i, r, j]) > 1.5:
+                    t[SPEED] = 1.0
+            away = np.hypot(centre[0] - bases[r, 0], centre[1] - bases[r, 1])
+            goal_away = np.hypot(centre[0] + goal[i, r, 0] - bases[r, 0], centre[1] + goal[i, r, 1] - bases[r, 1])
+            lost = not held[i, r] and (away > ASTRAY or away < TOO_NEAR)
+            astray[i] |= free and (lost or goal_away > ASTRAY)
+        for r in range(arms):
+            # Whoever is connected holds the structure, and gains by how close the other one's goal is: it brings it.
+            if connected[r]:
+                terms[PARTNER, i, r] = 1.0 if connected[r - 1] else place[r - 1]

@@ -233,7 +233,7 @@ class BatchWorld:
         """
         quaternions = self._blocks(self._state)[..., 3:]
         # Most lie as they should: z axes are 60 degrees from upright or more where x^2 + y^2 is beyond a quarter.
-        tilted = np.flatnonzero((quaternions[..., 1] ** 2 + quaternions[..., 2] ** 2 > 0.24).any(1))
+        tilted = np.flatnonzero(_tilted(quaternions))
         turns = np.zeros(quaternions.shape[:2], dtype=np.intp)
         turns[tilted] = self.blueprint.quarter_turns(quaternions[tilted])
         env, pair = np.nonzero(self.magnets.latched)
@@ -322,6 +322,16 @@ def _weld_compliance(model: mujoco.MjModel, blueprint: Blueprint) -> Array:
         weight = model.body_invweight0[[model.eq_obj1id[eq], model.eq_obj2id[eq]]].sum(0)
         compliance[p] = weight * (1 - d) / d**2 * (d * time_constant) ** 2
     return compliance
+
+
+@compiled
+def _tilted(quaternions: Array) -> Mask:
+    """In which environments a block's z axis is about 60 degrees from upright or more, (n, B, 4) -> (n,)."""
+    tilted = np.zeros(len(quaternions), dtype=np.bool_)
+    for i in range(len(quaternions)):
+        for b in range(quaternions.shape[1]):
+            tilted[i] |= quaternions[i, b, 1] ** 2 + quaternions[i, b, 2] ** 2 > 0.24
+    return tilted
 
 
 @compiled
