@@ -113,16 +113,13 @@ class ActionPath:
         Raises:
             HorseshoeError: wrong shape, NaN or infinity; the path is left as it was.
         """
-        wanted, self.blocked = self._checked(action), np.empty_like(self.blocked)
-        self._shares.run(partial(self._decide, wanted, measured))
-
-    def _checked(self, action: ArrayLike) -> Array:
         wanted: Array = np.asarray(action, dtype=np.float64)
         if wanted.shape != self.target.shape:
             raise HorseshoeError(f"action: shape {wanted.shape}, expected {self.target.shape}")
         if not np.isfinite(wanted).all():
             raise HorseshoeError("action: contains NaN or infinity")
-        return np.clip(wanted, -1.0, 1.0)
+        self.blocked = np.empty_like(self.blocked)
+        self._shares.run(partial(self._decide, np.clip(wanted, -1.0, 1.0), measured))
 
     def _decide(self, wanted: Array, measured: Array, share: slice) -> None:
         """What `decide` does, for some of the environments."""

@@ -108,6 +108,19 @@ def test_a_snapshot_continues_exactly(varied: BatchWorld) -> None:
         np.testing.assert_array_equal(value, first[name], err_msg=name)
 
 
+def test_a_cell_goes_back_alone(varied: BatchWorld) -> None:
+    park(varied, [[0, 0, 0.02], [0, 0.072, 0.02]], 0.0, np.arange(3))
+    varied.advance(wave(varied, 20))
+    kept = varied.snapshot()
+    varied.advance(wave(varied, 20, 1))
+    later, one = varied.snapshot(), np.array([1])
+    varied.restore({name: value[one] for name, value in kept.items()}, one)
+    for name, value in varied.snapshot().items():
+        expected = later[name].copy()
+        expected[one] = kept[name][one]
+        np.testing.assert_array_equal(value, expected, err_msg=name)
+
+
 @pytest.mark.parametrize("absurd", [np.nan, 1e9])
 def test_an_exploding_state_is_reported_and_poisons_no_other(
     make_world: Callable[..., BatchWorld], absurd: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
