@@ -90,7 +90,7 @@ class DistillConfig(ActorConfig):
         horizon: decisions for which the planner takes over where the object must bend.
         iterations: its gradient steps.
         save_every: gradient steps between checkpoints.
-        gain: factor on the velocities with which the policy drives, in the rounds and as exported. Where the teacher's
+        gain: factor on the velocities of the exported policy; learning knows nothing of it. Where the teacher's
             answers contradict each other in what a robot sees, it learns their middle, which is too slow to get away.
     """
 
@@ -226,7 +226,7 @@ def collect(env: Any, actor: TokenActor, config: DistillConfig, seed: int) -> di
     exploded = np.zeros(n, dtype=bool)
     for _ in range(env.max_steps):
         with torch.no_grad():
-            driven = actor.drive(torch.from_numpy(pack(observation))).numpy().reshape(n, -1, 2)
+            driven = actor.act(torch.from_numpy(pack(observation))).numpy().reshape(n, -1, 2)
         driven = driven + shaken * rng.normal(size=driven.shape)
         wanted, led = np.stack([env.steer(k) for k in range(n)]), taught.copy()
         for k in np.flatnonzero(bends & ~exploded):
@@ -389,6 +389,6 @@ def _dagger_round(
 def _episodes(task: tuple[str, int, int, int, dict[str, NDArray[Any]], DistillConfig]) -> dict[str, NDArray[Any]]:
     goals, robots, episodes, number, weights, config = task
     torch.set_num_threads(1)
-    actor = make_actor(config, config.gain)
+    actor = make_actor(config)
     actor.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     return collect(make_env(goals, robots, episodes, config), actor, config, FIRST_SEED + number)

@@ -201,7 +201,7 @@ class TokenActor(nn.Module):
         width: of a token.
         heads: attention heads.
         layers: attention layers.
-        gain: factor on the velocities of `drive` and `forward`.
+        gain: factor on the velocities of `forward`.
     """
 
     def __init__(
@@ -236,12 +236,7 @@ class TokenActor(nn.Module):
         """Velocities over the top speed, (n, 2), without gain and limit, of all numbers in a row, (n, numbers)."""
         return self.head(self.trunk(x))
 
-    def drive(self, x: torch.Tensor) -> torch.Tensor:
-        """The same with gain, and with a length of 1 at most: a limit of each component would turn them."""
-        wanted = self.gain * self.act(x)
-        return wanted / torch.clamp(wanted.norm(dim=-1, keepdim=True), min=1.0)
-
     def forward(self, own: torch.Tensor, robots: torch.Tensor, body: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         """Actions in [-1, 1], (n, 2), of tokens (n, 5), (n, neighbours, 6), (n, particles, 4), (n, particles, 2)."""
         x = torch.cat([own, robots.flatten(1), body.flatten(1), goal.flatten(1)], dim=1)
-        return self.drive(x)
+        return torch.clamp(self.gain * self.act(x), -1.0, 1.0)
