@@ -13,6 +13,9 @@ Run it with `horseshoe bench sim`. What is counted:
   and at faster ones up to the same 50 ms.
 
 They alternate in every round; ratios are medians over the rounds. A loaded machine makes both slower, ratios hold.
+
+The first part is of one thread, as every process of the training has, and is done again with more threads in one
+process; robosuite is measured beside the latter.
 """
 
 import dataclasses
@@ -170,14 +173,25 @@ class Robosuite:
 
 def run(n_envs: int, threads: int, rounds: int, decisions: int, robosuite: str | None) -> dict[str, Any]:
     """Measure; see the module for what is counted."""
-    env = make_env(n_envs, threads)
-    rng = np.random.default_rng(0)
     peer = Robosuite(robosuite) if robosuite else None
+    env = make_env(n_envs, 1)
+    result = beside_raw(env, 1, rounds, decisions)
+    if threads > 1:
+        env = make_env(n_envs, threads)
+        result["more_threads"] = beside_raw(env, threads, rounds, decisions)
+    if peer:
+        result |= beside_robosuite(peer, env, threads, rounds, decisions, seconds_per_start(env))
+    return result
+
+
+def beside_raw(env: Any, threads: int, rounds: int, decisions: int) -> dict[str, Any]:
+    """Speed of an environment, and of raw rollouts of the same physics with as many threads."""
+    n_envs, rng = env.num_envs, np.random.default_rng(0)
     ticks = env.config.action.ticks_per_decision
     our_seconds(env, random_actions(rng, env, 5))
     start_cost = seconds_per_start(env)
     ours, raw, alike, resets = [], [], [], []
-    for k in tqdm(range(rounds), unit=" rounds"):
+    for k in tqdm(range(rounds), unit=" rounds", desc=f"{threads} threads" if threads > 1 else "1 thread"):
         chosen = random_actions(rng, env, decisions)
         draw_starts(env)
         before = env.snapshot()
@@ -196,7 +210,7 @@ def run(n_envs: int, threads: int, rounds: int, decisions: int, robosuite: str |
     starts = float(np.mean(resets)) * start_cost * decisions
     total = np.array(ours) + starts
     per_step = float(np.median(total)) / decisions
-    result: dict[str, Any] = {
+    return {
         "n_envs": n_envs,
         "threads": threads,
         "rounds": rounds,
@@ -209,9 +223,6 @@ def run(n_envs: int, threads: int, rounds: int, decisions: int, robosuite: str |
         "share_of_drawing_starts": round(starts / float(np.median(total)), 4),
         "load_average": os.getloadavg(),
     }
-    if peer:
-        result |= beside_robosuite(peer, env, threads, rounds, decisions, start_cost)
-    return result
 
 
 def random_actions(rng: np.random.Generator, env: Any, count: int) -> np.ndarray:
@@ -246,15 +257,18 @@ def beside_robosuite(
 
 def table(result: dict[str, Any]) -> str:
     """The result for people."""
-    raw, ratio = result["raw_physics_steps_per_second"], result["ratio_to_raw_rollout"]
-    alike = result["raw_one_model_physics_steps_per_second"]
-    lines = [
-        f"{result['n_envs']} cells, {result['threads']} threads, load {result['load_average'][0]:.1f}",
-        f"environment   {result['env_steps_per_second']:12,.0f} steps/s",
-        f"physics       {result['physics_steps_per_second']:12,.0f} steps/s",
-        f"raw rollout   {raw:12,.0f} steps/s   ratio {ratio:.3f}",
-        f"  one model   {alike:12,.0f} steps/s   instead of one for each cell",
-    ]
+    lines = []
+    for part in (result, result.get("more_threads")):
+        if part:
+            alike = part["raw_one_model_physics_steps_per_second"]
+            lines += [
+                f"{part['n_envs']} cells, threads: {part['threads']}, load {part['load_average'][0]:.1f}",
+                f"environment   {part['env_steps_per_second']:12,.0f} steps/s",
+                f"physics       {part['physics_steps_per_second']:12,.0f} steps/s",
+                f"raw rollout   {part['raw_physics_steps_per_second']:12,.0f} steps/s"
+                f"   ratio {part['ratio_to_raw_rollout']:.3f}",
+                f"  one model   {alike:12,.0f} steps/s   instead of one for each cell",
+            ]
     if "robosuite" in result:
         theirs, rate = result["robosuite_env_steps_per_second"], result["robosuite"]["control_rate"]
         lines.append(f"robosuite     {theirs:12,.1f} steps/s   at {rate} Hz, one process; it has no batches")

@@ -11,7 +11,7 @@ from horseshoe.configuration import write_atomically
 
 @click.command("sim")
 @click.option("--envs", type=click.IntRange(1, 65536), default=512, show_default=True, help="Cells side by side.")
-@click.option("--threads", type=click.IntRange(1, 256), default=2, show_default=True, help="Of physics, ours and raw.")
+@click.option("--threads", type=click.IntRange(1, 256), default=2, show_default=True, help="After one thread alone.")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=9, show_default=True, help="Medians are over these.")
 @click.option("--decisions", type=click.IntRange(1, 1000), default=10, show_default=True, help="Steps in a round.")
 @click.option("--robosuite-python", envvar="ROBOSUITE_PYTHON", help="Python that has robosuite 1.5.2 and mujoco 3.3.7.")
@@ -26,7 +26,7 @@ def bench_sim(
     \b
     Examples:
       horseshoe bench sim
-      horseshoe bench sim --threads 1 --json sim.json
+      horseshoe bench sim --envs 256 --threads 1 --json sim.json
       python -m venv peer && peer/bin/pip install robosuite==1.5.2 mujoco==3.3.7
       horseshoe bench sim --robosuite-python peer/bin/python
     """

@@ -62,7 +62,7 @@ def test_the_command_writes_its_ratios(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(benchmark, "make_env", small)
     monkeypatch.setattr(benchmark.seconds_per_start, "__defaults__", (16,))
     monkeypatch.delenv("ROBOSUITE_PYTHON", raising=False)
-    arguments = ["bench", "sim", "--envs", "4", "--threads", "1", "--rounds", "2", "--decisions", "2"]
+    arguments = ["bench", "sim", "--envs", "4", "--threads", "2", "--rounds", "2", "--decisions", "2"]
     result = CliRunner().invoke(cli.main, [*arguments, "--json", str(file)])
     assert result.exit_code == 0, result.output
     assert "robosuite     skipped" in result.stdout
@@ -70,3 +70,4 @@ def test_the_command_writes_its_ratios(tmp_path: Path, monkeypatch: pytest.Monke
     assert {"ratio_to_raw_rollout", "env_steps_per_second", "physics_steps_per_second"} <= set(measured)
     assert measured["physics_steps_per_second"] == pytest.approx(20 * measured["env_steps_per_second"], rel=0.01)
     assert measured["ratio_to_raw_rollout"] < 1.5
+    assert (measured["threads"], measured["more_threads"]["threads"]) == (1, 2)
