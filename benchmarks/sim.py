@@ -180,7 +180,7 @@ def run(n_envs: int, threads: int, rounds: int, decisions: int, robosuite: str |
         env = make_env(n_envs, threads)
         result["more_threads"] = beside_raw(env, threads, rounds, decisions)
     if peer:
-        result |= beside_robosuite(peer, env, threads, rounds, decisions, seconds_per_start(env))
+        result |= beside_robosuite(peer, env, threads, rounds, decisions)
     return result
 
 
@@ -230,10 +230,9 @@ def random_actions(rng: np.random.Generator, env: Any, count: int) -> np.ndarray
     return rng.normal(0, ACTION_STD, (count, env.num_envs, env.n_arms, 7))
 
 
-def beside_robosuite(
-    peer: Robosuite, env: Any, threads: int, rounds: int, decisions: int, start_cost: float
-) -> dict[str, Any]:
+def beside_robosuite(peer: Robosuite, env: Any, threads: int, rounds: int, decisions: int) -> dict[str, Any]:
     """Steps per second of robosuite, and how many times as many ours makes at each rate."""
+    start_cost = seconds_per_start(env)
     n, rng = env.num_envs, np.random.default_rng(1)
     envs = {env.config.action.decision_rate: env, **{rate: make_env(n, threads, rate) for rate in FASTER}}
     for each in envs.values():

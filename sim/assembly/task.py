@@ -30,6 +30,7 @@ HOVER = 0.1  # how far above its block a hand belongs that is turned by 90 degre
 STAND_OFF = 0.08  # how far in front of its socket a block belongs that is turned by 80 degrees from its place [m]
 CARRY = 0.06  # how far above its place a block belongs that is not in front of its socket: over all other blocks [m]
 CLEAR = 0.04  # how far in front of its socket a block comes down [m]
+_HOME = np.array(HOME)
 OUTCOMES = (
     "running", "success", "diverged", "flew_off", "pushed_off", "out_of_reach", "toppled", "collision", "no_grasp",
     "dropped", "misaligned", "time_out",
@@ -109,6 +110,7 @@ class Task:
     ) -> None:
         self.config, self._observer, self._latches = config, observer, latches
         self._rest_steps = int(np.ceil(REST_TIME * decision_rate - 1e-9)) + 1  # looks that span that time
+        self._sizes = np.array([block.size for block in observer.blueprint.blocks])
         self.contact_scale = 1.0  # of max_contact (curriculum)
         # Indices of the failures that end an episode; others only name what was wrong when time was over.
         self.failures = [OUTCOMES.index(name) for name in (LOST + HOPELESS if config.give_up else LOST)]
@@ -154,7 +156,6 @@ class Task:
         gap = capsules.gaps_and_gradients(state.q, observer.cell.base_poses)[0][:, 0]
         terms, (whole, astray) = np.empty((len(TERMS), *pair.shape)), np.zeros((2, len(pair)), dtype=bool)
         unserved = np.empty(pair.shape, dtype=bool)
-        sizes = np.array([b.size for b in bp.blocks])
         # Of one layout, whatever the engine: `_judge` would be compiled for each.
         q, qd, opening, position, velocity, target = (
             np.ascontiguousarray(x) for x in (state.q, state.qd, state.opening, state.position, state.velocity, target)
@@ -162,8 +163,8 @@ class Task:
         _judge(
             q, qd, opening, position, velocity, state.arm_contact, state.table_contact,
             scene.rotation, observer.tool_poses(q), gap, target, action, blocked, serves, pair, goal,
-            magnets.rotation_angle(off), self._latches.latched, bp.pairs, bp.magnet_block, bp.magnet_axis, sizes,
-            np.array(HOME), observer.base_positions, observer.cell.table.height, terms, self.held, whole, astray,
+            magnets.rotation_angle(off), self._latches.latched, bp.pairs, bp.magnet_block, bp.magnet_axis,
+            self._sizes, _HOME, observer.base_positions, observer.cell.table.height, terms, self.held, whole, astray,
             unserved,
         )  # fmt: skip
         self.ever_held |= self.held
@@ -244,17 +245,17 @@ def _judge(
     """Fill in the reward terms of every arm, and what is asked for outcomes.
 
     Args:
-        q: to table_contact: as in `WorldState`, as are velocity and position.
+        q: and what follows to table_contact: as in `WorldState`.
         rotation: of the blocks, (n, B, 3, 3).
         tool: poses of the tool centre points, (n, R, 4, 4).
         gap: between the nearest parts of the arms [m], (n,).
-        target: to blocked: as those of `Task.judge`.
+        target: and what follows to blocked: as those of `Task.judge`.
         serves: which arms serve a pair, (n, R).
         pair: which one, 0 for none, (n, R).
         goal: translation of every served block still to go, world [m], (n, R, 3).
         turn: rotation still to go [rad], (n, R).
         latched: (n, P).
-        pairs: to magnet_axis: as in `Blueprint`.
+        pairs: and what follows to magnet_axis: as in `Blueprint`.
         sizes: of the blocks [m], (B, 3).
         home: joints of the resting arm [rad], (6,).
         bases: of the arms [m], (R, 3).

@@ -335,9 +335,7 @@ def _tilted(quaternions: Array) -> Mask:
 
 
 @compiled
-def _fill_in(
-    inputs: Array, control: Array, first: int, wrenches: Array, xfrc: int, latched: Mask, eq: int
-) -> None:  # fmt: skip
+def _fill_in(inputs: Array, control: Array, first: int, wrenches: Array, xfrc: int, latched: Mask, eq: int) -> None:
     """Fill in what a rollout is given.
 
     Args:

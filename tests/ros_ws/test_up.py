@@ -102,7 +102,7 @@ def held_after(timing: Path, when: float) -> float:
     return float(last - when)
 
 
-VICTIMS = ("policy_node", "right/arm_node", "guard_node", "world_node", "recorder_node")  # the left arm runs the same
+VICTIMS = ("policy_node", "left/arm_node", "right/arm_node", "guard_node", "world_node", "recorder_node")
 
 
 @pytest.mark.parametrize("victim", VICTIMS)

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("mujoco")
 
 from horseshoe import configuration
+from horseshoe.sim.assembly import task
 from horseshoe.sim.assembly.config import AssemblyConfig
 from horseshoe.sim.assembly.env import AssemblyVectorEnv
 from horseshoe.sim.assembly.perception import NoiseConfig
@@ -31,6 +32,11 @@ def test_every_reward_term_has_a_scale_of_the_same_name_and_every_scale_a_term()
     assert set(info["terms"]) == set(scales)
     total = sum(scales[name] * term for name, term in info["terms"].items())
     np.testing.assert_allclose(info["arm_reward"], total)
+
+
+def test_every_reward_term_is_filled_in_under_its_own_name() -> None:
+    for index, name in enumerate(task.TERMS):
+        assert getattr(task, "CARRIED" if name == "carry" else name.upper()) == index, name
 
 
 def terms_of(env: AssemblyVectorEnv, **state: np.ndarray) -> dict[str, np.ndarray]:
