@@ -52,6 +52,7 @@ def train(
       horseshoe train connect --architecture attention
       horseshoe train u_shape --processes 16
       horseshoe train push --architecture mlp
+      horseshoe train push_further --from runs/push/checkpoint.safetensors --processes 2
       horseshoe train my_task.yaml --run runs/mine
       tensorboard --logdir runs
     """
@@ -61,8 +62,6 @@ def train(
     given = {"seed": seed, "architecture": architecture, "decisions": decisions, "processes": processes}
     settings = configuration.load(dict[str, Any], file) | {k: v for k, v in given.items() if v is not None}
     pushing = settings.get("env") == PUSH_ENV
-    if pushing and initial is not None:
-        raise HorseshoeError("--from: a policy for pushing is trained from the beginning")
     kind: Any = push_ppo.PushPPOConfig if pushing else ppo.TrainConfig
     try:
         config = configuration.load(kind, settings)
@@ -72,7 +71,7 @@ def train(
         raise HorseshoeError(f"{file}: {error}") from error
     folder = run or Path("runs") / f"{file.stem}-{config.architecture}-{config.seed}"
     if pushing:
-        push_ppo.train(config, folder)
+        push_ppo.train(config, folder, initial)
     else:
         ppo.train(config, folder, initial, threads)
     click.echo(f"Trained. Next: horseshoe export {folder} policies/pretrained/{file.stem}")

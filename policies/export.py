@@ -145,6 +145,9 @@ def _export_pushing(
         (), (), decision_rate=round(1.0 / world.control_period), joint_step=(), gripper_range=(0.0, 0.0),
         max_tool_speed=world.robot_speed, max_delay=0.0,
     )  # fmt: skip
+    training = {**configuration.dump(config), "dataset": dataset, "robots": state["robots"]}
+    if "taught" in state:
+        training["taught"] = state["taught"]
     contract = contracts.Contract(
         version=contracts.VERSION,
         env=distill.ENV,
@@ -154,7 +157,7 @@ def _export_pushing(
         observation=fields,
         delay=(config.delay[0] * world.control_period, config.delay[1] * world.control_period),
         environment={"neighbours": config.neighbours, "particles": config.particles, "delay": list(config.delay)},
-        training={**configuration.dump(config), "dataset": dataset, "robots": state["robots"]},
+        training=training,
         revision=_revision(),
         weights_sha256=contracts.sha256(weights),
     )

@@ -277,6 +277,16 @@ def learner(policy: type[ActorCriticPolicy], agents: VecEnv, config: "TrainConfi
     )
 
 
+def together(policy: ActorCriticPolicy, group: parallel.Group) -> None:
+    """Let the processes of a group learn as one: with the first one's weights, then with the mean of all gradients."""
+    group.copy(list(policy.state_dict().values()))
+    if group.size > 1:
+        weights = list(policy.parameters())
+        policy.optimizer.register_step_pre_hook(
+            lambda *_: group.average([w.grad for w in weights if w.grad is not None])
+        )
+
+
 def _make_env(config: TrainConfig, n_envs: int, n_threads: int, **more: Any) -> gym.vector.VectorEnv[Any, Any, Any]:
     """The environment of a configuration.
 
@@ -402,16 +412,11 @@ def _learn(group: parallel.Group, config: TrainConfig, folder: Path, initial: Pa
     """What every process of a training does: its share of it."""
     file, started = folder / CHECKPOINT, {}
     model = build(dataclasses.replace(config, seed=config.seed + contracts.RANK_SEED * group.rank), n_threads)
-    group.copy(list(model.policy.state_dict().values()))
     if file.exists():
         started = _restore(model, file, group)
     elif initial is not None:
         started = _restore(model, initial, group, world=False)
-    if group.size > 1:
-        weights = list(model.policy.parameters())
-        model.policy.optimizer.register_step_pre_hook(
-            lambda *_: group.average([w.grad for w in weights if w.grad is not None])
-        )
+    together(model.policy, group)
     model.set_logger(configure(str(folder), ["tensorboard"]) if group.rank == 0 else Logger(None, []))
     progress = _Progress(config, folder, started, group)
     agents: Any = model.env

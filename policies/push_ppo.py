@@ -1,11 +1,11 @@
-"""SB3's PPO on pushing, without teacher or demonstrations: what the distilled policy is compared with.
+"""SB3's PPO on pushing: from nothing, which the distilled policy is compared with, or on from a distilled policy.
 
 The robots of several environments, each with another number of them, are agents that share one policy of the same form
 as the distilled one, so it is exported and run in the same way.
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from torch import nn
 from tqdm import tqdm
 
 from horseshoe import configuration
+from horseshoe import contract as contracts
 from horseshoe.errors import HorseshoeError
-from horseshoe.policies import checkpoint
+from horseshoe.policies import checkpoint, distill, parallel
 from horseshoe.policies.checkpoint import CHECKPOINT
 from horseshoe.policies.distill import ENV, ActorConfig, make_actor, make_env, pack
 from horseshoe.policies.networks import TokenActor, mlp
-from horseshoe.policies.ppo import learner
+from horseshoe.policies.ppo import learner, together
 from horseshoe.policies.vec_env import SharedVecEnv, ends
 
 FILE = "push_ppo.yaml"
@@ -40,27 +41,28 @@ class PushPPOConfig(ActorConfig):
 
     Attributes:
         env: Gymnasium id.
-        robots: numbers of robots, an environment for each.
-        goals: goal set.
-        n_envs: scenes side by side, for every number of robots.
+        scenes: scenes side by side, in every process, by goal set and number of robots.
+        processes: processes that each train on scenes of their own and average their gradients.
         n_steps: decisions of a rollout.
-        decisions: of all scenes together to train for.
+        decisions: of all scenes of all processes together to train for.
+        warm_up: rollouts at first from which only the critic learns, which knows nothing of a policy to go on from.
         gamma: discount a decision.
         gae_lambda: of the advantages.
         epochs: per rollout.
-        minibatch: samples of a gradient.
+        minibatch: samples of a gradient, in every process.
         learning_rate: at the beginning; falls to 0 at the end.
         entropy: weight of the entropy bonus.
         initial_std: of the actions.
         save_every: rollouts between two checkpoints.
+        initial: run whose policy this one started from, empty for none; written by `train`.
     """
 
     env: str = ENV
-    robots: tuple[int, ...] = field(default=(3, 4, 6), metadata={"range": (1, 12)})
-    goals: str = "wide"
-    n_envs: int = field(default=16, metadata={"range": (1, 4096)})
+    scenes: dict[str, dict[int, int]] = field(default_factory=lambda: {"wide": {3: 16, 4: 16, 6: 16}})
+    processes: int = field(default=1, metadata={"range": (1, 256)})
     n_steps: int = field(default=46, metadata={"range": (1, 4096)})
     decisions: int = field(default=400_000, metadata={"range": (1, 10**10)})
+    warm_up: int = field(default=0, metadata={"range": (0, 10**6)})
     gamma: float = field(default=0.98, metadata={"range": (0.5, 0.9999)})
     gae_lambda: float = field(default=0.95, metadata={"range": (0.0, 1.0)})
     epochs: int = field(default=5, metadata={"range": (1, 100)})
@@ -69,11 +71,17 @@ class PushPPOConfig(ActorConfig):
     entropy: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
     initial_std: float = field(default=0.5, metadata={"range": (0.01, 2.0)})
     save_every: int = field(default=5, metadata={"range": (1, 10**6)})
+    initial: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.robots:
-            raise ValueError("robots: there must be one number at least")
+        if not self.batches:
+            raise ValueError("scenes: there must be one goal set with one number of robots at least")
+
+    @property
+    def batches(self) -> list[tuple[str, int, int]]:
+        """Goal set, number of robots and of scenes of every environment."""
+        return [(goals, robots, n) for goals, parts in self.scenes.items() for robots, n in parts.items()]
 
 
 class PushVecEnv(SharedVecEnv):
@@ -148,26 +156,39 @@ class _Policy(ActorCriticPolicy):
 
 
 class _Progress(BaseCallback):
-    """Progress bar, learning curve and checkpoints."""
+    """Progress bar, learning curve, checkpoints, and who learns."""
 
-    def __init__(self, config: PushPPOConfig, folder: Path, state: dict[str, Any]) -> None:
+    def __init__(self, config: PushPPOConfig, folder: Path, state: dict[str, Any], group: parallel.Group) -> None:
         super().__init__()
         self._config, self._folder, self._clock = config, folder, time.monotonic()
-        self.state, self._rollouts = state, -1
+        self.state, self._group, self._rollouts = state, group, -1
         self._bar: Any = None
 
     def _on_training_start(self) -> None:
-        self._bar = tqdm(total=self._config.decisions, initial=self.decisions, unit=" decisions", smoothing=0.05)
+        self._bar = tqdm(
+            total=self._config.decisions,
+            initial=self.decisions,
+            unit=" decisions",
+            smoothing=0.05,
+            disable=self._group.rank > 0,
+        )
 
     @property
     def decisions(self) -> int:
         """Of all scenes so far."""
-        return self.num_timesteps // sum(self._config.robots) * len(self._config.robots)
+        batches = self._config.batches
+        agents, scenes = sum(robots * n for _, robots, n in batches), sum(n for _, _, n in batches)
+        return self._group.size * (self.num_timesteps // agents) * scenes
 
     def _on_rollout_start(self) -> None:
         self._rollouts += 1  # this one has not begun: here an update has just ended
         if self._rollouts and self._rollouts % self._config.save_every == 0:
             self.keep()
+        policy: Any = self.model.policy
+        learns = self.num_timesteps >= self._config.warm_up * self._config.n_steps * self.training_env.num_envs
+        for part in (policy.mlp_extractor.actor, policy.action_net):
+            part.requires_grad_(learns)
+        policy.log_std.requires_grad_(learns)
 
     def _on_step(self) -> bool:
         return True
@@ -177,8 +198,9 @@ class _Progress(BaseCallback):
         now = time.monotonic()
         self.state["seconds"], self._clock = round(self.state["seconds"] + now - self._clock, 1), now
         self._bar.update(self.decisions - self._bar.n)
-        if env.ends:
-            success, env.ends = float(np.mean(env.ends)), []
+        ends, env.ends = [end for part in self._group.gather(env.ends) for end in part], []
+        if ends:
+            success = float(np.mean(ends))
             point = {"step": self.decisions, "seconds": self.state["seconds"], "success": round(success, 4)}
             self.state["curve"].append(point)
             self.logger.record("rollout/success", success)
@@ -186,8 +208,10 @@ class _Progress(BaseCallback):
 
     def keep(self) -> None:
         """Write a checkpoint."""
+        if self._group.rank > 0:
+            return
         model: Any = self.model
-        self.state["timesteps"] = model.num_timesteps
+        self.state["timesteps"] = model.num_timesteps * self._group.size
         checkpoint.save(self._folder, model.policy, model.policy.optimizer, self.state)
 
     def _on_training_end(self) -> None:
@@ -212,28 +236,67 @@ def load(folder: Path) -> tuple[PushPPOConfig, TokenActor, dict[str, Any]]:
     return config, actor, checkpoint.read_state(file)
 
 
-def train(config: PushPPOConfig, folder: Path) -> None:
+def train(config: PushPPOConfig, folder: Path, initial: Path | None = None) -> None:
     """Train, or go on from the checkpoint in `folder`, in new scenes.
 
     Args:
         config: settings; they must be those of the checkpoint, but for more decisions.
         folder: run folder for `push_ppo.yaml`, checkpoint and TensorBoard events.
+        initial: checkpoint of a distillation or a training whose policy a new run goes on from; a run that has begun
+            keeps the one it began with.
 
     Raises:
-        HorseshoeError: there is no such goal set, or the folder holds a run with other settings.
+        HorseshoeError: there is no such goal set, the folder holds a run with other settings or from another policy, or
+            `initial` has another network.
     """
-    torch.set_num_threads(1)
-    envs = [make_env(config.goals, robots, config.n_envs, config) for robots in config.robots]
+    _make_envs(config)  # refused before the folder is theirs
+    file, begun = folder / FILE, (folder / CHECKPOINT).exists()
+    if initial is not None:
+        _read_initial(config, initial)
+        config = replace(config, initial=initial.resolve().parent.name)
+    elif file.exists():
+        config = replace(config, initial=configuration.load(PushPPOConfig, file).initial)
+    if config.initial and initial is None and not begun:
+        raise HorseshoeError(f"{folder}: begins with the policy of '{config.initial}'; give its checkpoint (--from)")
     folder.mkdir(parents=True, exist_ok=True)
-    configuration.keep(config, folder / FILE, grows=("decisions",))
+    configuration.keep(config, file, grows=("decisions",))
+    if config.processes > 1:
+        parallel.run(_learn, config.processes, config, folder, initial)
+    else:
+        _learn(parallel.Group(), config, folder, initial)
+
+
+def _make_envs(config: PushPPOConfig) -> list[Any]:
+    return [make_env(goals, robots, n, config) for goals, robots, n in config.batches]
+
+
+def _read_initial(config: PushPPOConfig, initial: Path) -> tuple[TokenActor, dict[str, Any]]:
+    """A policy to go on from, and the settings with which it was trained."""
+    folder = initial.parent
+    if initial.name != CHECKPOINT:
+        raise HorseshoeError(f"{initial}: is no {CHECKPOINT} of a run folder")
+    theirs, actor, _ = distill.load(folder) if (folder / distill.FILE).exists() else load(folder)
+    for name in ("architecture", "width", "heads", "layers", "neighbours", "particles"):
+        if getattr(theirs, name) != getattr(config, name):
+            raise HorseshoeError(f"{name}: {initial} has {getattr(theirs, name)}, not {getattr(config, name)}")
+    settings = configuration.dump(theirs)
+    if isinstance(theirs, distill.DistillConfig):
+        settings["dataset"] = Path(theirs.dataset).name
+    return actor, settings
+
+
+def _learn(group: parallel.Group, config: PushPPOConfig, folder: Path, initial: Path | None) -> None:
+    """What every process of a training does: its share of it."""
+    torch.set_num_threads(1)
     file = folder / CHECKPOINT
     begun: dict[str, Any] = {"curve": [], "seconds": 0.0, "timesteps": 0, "begun": 0}
     if file.exists():
         begun = checkpoint.read_state(file)
     # What follows must not be what was before.
-    state = {**begun, "robots": list(config.robots), "begun": begun["begun"] + 1}
-    seed, first = config.seed + begun["timesteps"], FIRST_SEED + begun["begun"] * len(config.robots)
-    env = PushVecEnv(envs, first)
+    state = {**begun, "robots": sorted({robots for _, robots, _ in config.batches}), "begun": begun["begun"] + 1}
+    seed = config.seed + begun["timesteps"] + contracts.RANK_SEED * group.rank
+    first = FIRST_SEED + (begun["begun"] * group.size + group.rank) * len(config.batches)
+    env = PushVecEnv(_make_envs(config), first)
     model = learner(
         _Policy,
         env,
@@ -244,10 +307,17 @@ def train(config: PushPPOConfig, folder: Path) -> None:
         seed=seed,
     )
     torch.manual_seed(seed)  # the weights were drawn with the seed of the configuration
+    policy: Any = model.policy
     if file.exists():
-        checkpoint.restore(file, model.policy, model.policy.optimizer)
-        model.num_timesteps = begun["timesteps"]
-    model.set_logger(configure(str(folder), ["tensorboard"]))
-    left = config.decisions * sum(config.robots) // len(config.robots) - model.num_timesteps
+        checkpoint.restore(file, policy, policy.optimizer)
+        model.num_timesteps = begun["timesteps"] // group.size
+    elif initial is not None:
+        actor, state["taught"] = _read_initial(config, initial)
+        policy.mlp_extractor.actor.load_state_dict(actor.trunk.state_dict())
+        policy.action_net.load_state_dict({k: actor.gain * v for k, v in actor.head.state_dict().items()})
+    together(policy, group)
+    model.set_logger(configure(str(folder), ["tensorboard"]) if group.rank == 0 else Logger(None, []))
+    per_scene = env.num_envs / sum(n for _, _, n in config.batches)
+    left = round(config.decisions / group.size * per_scene) - model.num_timesteps
     if left > 0:
-        model.learn(left, callback=_Progress(config, folder, state), reset_num_timesteps=False)
+        model.learn(left, callback=_Progress(config, folder, state, group), reset_num_timesteps=False)

@@ -22,42 +22,13 @@ from horseshoe import tokens as seeing
 from horseshoe.errors import ConfigurationError, HorseshoeError
 from horseshoe.policies import baselines, distill
 from horseshoe.policies.card import write_card
-from horseshoe.policies.distill import Demonstrations, DistillConfig
+from horseshoe.policies.distill import Demonstrations
 from horseshoe.policies.evaluate_push import evaluate
 from horseshoe.policies.export import export
 from horseshoe.policies.networks import ARCHITECTURES
 from horseshoe.policies.runtime import TokenPolicy
-from horseshoe.sim.push.dataset import Recipe, make_shard
-from horseshoe.sim.push.planner import PlannerConfig
 from horseshoe.sim.push.warm_start import must_bend
-
-RECIPE = Recipe("near", (4,), 0, PlannerConfig(iterations=0, candidates=2, restarts=1))
-
-
-@pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three planned scenes."""
-    folder = tmp_path_factory.mktemp("dataset")
-    _, content, entry = make_shard((RECIPE, 0, 3))
-    (folder / "shard-00000.npz").write_bytes(content)
-    manifest = {"recipe": {"goals": "near"}, "shards": {"shard-00000.npz": entry}}
-    (folder / demonstrations.MANIFEST).write_text(json.dumps(manifest))
-    return folder
-
-
-def tiny(dataset: Path, **changes: Any) -> DistillConfig:
-    small = DistillConfig(
-        str(dataset), width=16, heads=2, layers=2, particles=4, steps=6, batch=8, dagger=1, episodes=1, save_every=4
-    )
-    return replace(small, **changes)
-
-
-@pytest.fixture(scope="session")
-def distilled(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run folder of an uninterrupted distillation with one round of the planner."""
-    folder = tmp_path_factory.mktemp("distilled")
-    distill.distill(tiny(dataset), folder)
-    return folder
+from tests.policies.conftest import tiny
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
-"""PPO on pushing: a policy of the same form as the distilled one, trained from nothing."""
+"""PPO on pushing: a policy of the same form as the distilled one, trained from nothing or on from it."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,16 +12,17 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file
 
 from horseshoe import cli, configuration
+from horseshoe import tokens as seeing
 from horseshoe.errors import HorseshoeError
-from horseshoe.policies import push_ppo
+from horseshoe.policies import distill, push_ppo
 from horseshoe.policies.distill import make_env, pack
 from horseshoe.policies.evaluate_push import evaluate
 from horseshoe.policies.push_ppo import PushPPOConfig, PushVecEnv
 from horseshoe.policies.runtime import TokenPolicy
 
 TINY = PushPPOConfig(
-    robots=(2, 3), goals="near", width=16, heads=2, layers=1, neighbours=2, particles=4, n_envs=1, n_steps=60,
-    decisions=240, minibatch=64, epochs=1, save_every=1,
+    scenes={"near": {2: 1, 3: 1}}, width=16, heads=2, layers=1, neighbours=2, particles=4, n_steps=60, decisions=240,
+    minibatch=64, epochs=1, save_every=1,
 )  # fmt: skip
 
 
@@ -33,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_robots_of_all_environments_are_agents_of_one_policy() -> None:
-    env = PushVecEnv([make_env("near", robots, 2, TINY) for robots in TINY.robots])
+    env = PushVecEnv([make_env("near", robots, 2, TINY) for robots in (2, 3)])
     assert env.num_envs == 2 * (2 + 3)
     first = env.reset()
     alone = make_env("near", 3, 2, TINY)
@@ -85,7 +87,13 @@ def test_a_training_goes_on_where_it_ended_and_not_with_other_settings(run: Path
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"goals": "far"}, "goal set 'far' is unknown"), ({"robots": []}, "robots"), ({"robots": [13]}, "robots.*12")],
+    [
+        ({"scenes": {"far": {2: 1}}}, "goal set 'far' is unknown"),
+        ({"scenes": {}}, "scenes: there must be one goal set"),
+        ({"scenes": {"near": {13: 1}}}, "robots: 13 is outside"),
+        ({"scenes": {"near": {2: 0}}}, "scenes.*positive"),
+        ({"scenes": {"near": 3}}, "scenes.near: expected a mapping"),
+    ],
 )
 def test_wrong_settings_are_refused_before_the_folder_is_theirs(
     tmp_path: Path, wrong: dict[str, object], message: str
@@ -95,8 +103,55 @@ def test_wrong_settings_are_refused_before_the_folder_is_theirs(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_training_for_pushing_starts_from_no_checkpoint(run: Path) -> None:
-    given = ["train", "push", "--from", str(run / push_ppo.CHECKPOINT)]
-    result = CliRunner().invoke(cli.main, given)
-    assert result.exit_code == 2
-    assert "--from: a policy for pushing is trained from the beginning" in result.stderr
+def of_distilled(distilled: Path, **changes: Any) -> PushPPOConfig:
+    """Settings of a training that goes on from the distilled policy, for two rollouts."""
+    form = {name: getattr(distill.load(distilled)[0], name) for name in ("layers", "neighbours", "particles")}
+    return replace(TINY, **form, **changes)
+
+
+def test_a_training_goes_on_from_a_distilled_policy_whose_critic_learns_first(distilled: Path, tmp_path: Path) -> None:
+    taught, actor, _ = distill.load(distilled)
+    push_ppo.train(of_distilled(distilled, warm_up=2), tmp_path, distilled / push_ppo.CHECKPOINT)
+    config, same, state = push_ppo.load(tmp_path)
+    x = torch.randn(
+        8, seeing.SELF + seeing.ROBOT * taught.neighbours + (seeing.OBJECT + seeing.GOAL) * taught.particles
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(same.act(x), taught.gain * actor.act(x))
+    assert config.initial == distilled.name
+    assert state["taught"]["dagger"] == taught.dagger
+    weights = load_file(tmp_path / push_ppo.CHECKPOINT)
+    assert any(name.startswith("optimizer") for name in weights), "the critic has learned"
+    push_ppo.train(of_distilled(distilled, warm_up=2, decisions=480), tmp_path)
+    _, other, _ = push_ppo.load(tmp_path)
+    assert not torch.equal(other.head.weight, same.head.weight), "and then the actor"
+
+
+def test_the_card_of_such_a_policy_tells_of_both_trainings(distilled: Path, tmp_path: Path) -> None:
+    given = ["--from", str(distilled / push_ppo.CHECKPOINT), "--run", str(tmp_path / "run")]
+    file = tmp_path / "further.yaml"
+    configuration.save_yaml(of_distilled(distilled), file)
+    for command in (["train", str(file), *given], ["export", str(tmp_path / "run"), str(tmp_path / "policy")]):
+        result = CliRunner().invoke(cli.main, command)
+        assert result.exit_code == 0, result.output
+    card = (tmp_path / "policy" / "card.md").read_text()
+    assert "Distilled: cloning" in card
+    assert "PPO (SB3) went on from there" in card
+
+
+def test_a_policy_with_another_network_is_refused_by_its_difference(distilled: Path, tmp_path: Path) -> None:
+    with pytest.raises(HorseshoeError, match=r"width: .*has 16, not 8"):
+        push_ppo.train(of_distilled(distilled, width=8), tmp_path / "run", distilled / push_ppo.CHECKPOINT)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_went_on_from_a_policy_does_not_begin_without_it(distilled: Path, tmp_path: Path) -> None:
+    with pytest.raises(HorseshoeError, match="begins with the policy of 'distilled'; give its checkpoint"):
+        push_ppo.train(of_distilled(distilled, initial="distilled"), tmp_path / "run")
+
+
+def test_two_processes_train_one_policy_together(tmp_path: Path) -> None:
+    push_ppo.train(replace(TINY, processes=2, decisions=480), tmp_path)
+    _, _, state = push_ppo.load(tmp_path)
+    assert state["timesteps"] == 480 // 2 * 5
+    assert state["curve"][-1]["step"] == 480
