@@ -264,7 +264,8 @@ def test_a_finished_training_is_left_as_it_is(run: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted(configuration.resource("config/train").glob("*.yaml")), ids=lambda f: f.stem)
 def test_the_shipped_settings_are_valid(file: Path) -> None:
-    config: Any = configuration.load(push_ppo.PushPPOConfig if file.stem == "push" else ppo.TrainConfig, file)
+    pushing = file.stem.startswith("push")
+    config: Any = configuration.load(push_ppo.PushPPOConfig if pushing else ppo.TrainConfig, file)
     assert config.env.startswith("horseshoe/")
 
 
@@ -281,7 +282,7 @@ def test_the_command_line_refuses_an_unknown_task_and_writes_nothing(tmp_path: P
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "task 'w_shape' is unknown; choose from connect, push, u_shape" in done.stderr
+    assert "task 'w_shape' is unknown; choose from connect, push, push_further, u_shape" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
