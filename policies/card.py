@@ -51,16 +51,16 @@ def _write_push_card(folder: Path, contract: contracts.Contract, curve: list[dic
     training, seen, last = contract.training, contract.environment, curve[-1]
     minutes, seed = f"{last['seconds'] / 60:.0f} min", training["seed"]
     taught = training.get("taught", training)
-    setting, how = "", "Trained by PPO (SB3) from nothing, no teacher."
+    settings, how = [], "Trained by PPO (SB3) from nothing, no teacher."
     if "dagger" in taught:
         how = """Distilled: cloning of rollouts of its teachers, then rounds in which the policy drives and they say what
 they would do (DAgger). The teacher is the law of feedback (`sim/push/steer.py`), where the object must bend with gradients of the planner."""
         rounds = f"{taught['dagger']} rounds of {taught['episodes']} episodes per number of robots"
         if taught.get("ropes"):
             rounds += f" and {taught['ropes']} with ropes"
-        setting = f"| rounds with the teachers | {rounds if taught['dagger'] else 'none'} |\n"
-        setting += f"| gain on what it learned | {taught.get('gain', 1.0):g} |"
-    if taught is training and "dagger" in training:
+        settings.append(f"| rounds with the teachers | {rounds if taught['dagger'] else 'none'} |")
+        settings.append(f"| gain on what it learned | {taught.get('gain', 1.0):g} |")
+    if "dagger" in training:
         learning = f"""{last["step"]:.0f} gradient steps of {training["batch"]} decisions of a whole scene, from {last["decisions"]:.0f} decisions of single robots, in {minutes}
 (seed {seed}). Mean error of the velocity on rollouts not learnt from: {last["error"]:.3f} of the top speed."""
         drawn = {"loss": ("loss of a batch", "0.7"), "error": ("error on rollouts not learnt from", "C0")}
@@ -72,10 +72,11 @@ they would do (DAgger). The teacher is the law of feedback (`sim/push/steer.py`)
             f"{goals}: " + ", ".join(f"{n} with {robots} robots" for robots, n in parts.items())
             for goals, parts in training["scenes"].items()
         )
-        setting += f"\n| PPO: scenes side by side | {training['processes']} x ({scenes}) |"
-        setting += f"\n| PPO: discount, rollout | {training['gamma']:g}, {training['n_steps']} decisions |"
+        settings.append(f"| PPO: scenes side by side | {training['processes']} x ({scenes}) |")
+        settings.append(f"| PPO: discount, rollout | {training['gamma']:g}, {training['n_steps']} decisions |")
         learning = f"""{last["step"]:.0f} decisions of PPO in {minutes} (seed {seed}); exploring policy on all of its scenes: {last["success"]:.0%} success."""
         drawn, axis = {"success": ("exploring policy", "C0")}, {"xlabel": "decisions", "ylabel": "success"}
+    rows = "\n".join(settings)
     text = f"""# Policy `{folder.name}`
 
 Task: `{contract.env}`. Any number of robots share the weights; each runs the policy for itself. {how}
@@ -88,7 +89,7 @@ Revision `{contract.revision}`.
 | neighbours' messages | {1000 * contract.delay[0]:.0f} to {1000 * contract.delay[1]:.0f} ms late, drawn for every link |
 | control | {contract.action.decision_rate:g} Hz, at most {contract.action.max_tool_speed:g} m/s |
 | numbers of robots | {", ".join(map(str, training["robots"]))} |
-{setting.strip()}
+{rows}
 
 ## Learning
 

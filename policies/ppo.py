@@ -111,14 +111,7 @@ class _Progress(BaseCallback):
         self.bar: Any = None
 
     def _on_training_start(self) -> None:
-        tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which stays behind a killed process
-        self.bar = tqdm(
-            total=self.config.decisions,
-            initial=self.decisions,
-            unit=" decisions",
-            smoothing=0.05,
-            disable=self.group.rank > 0,
-        )
+        self.bar = progress_bar(self.config.decisions, self.decisions, self.group)
         self._ppo.lr_schedule = lambda _: self.rate
         self._set_level()
 
@@ -275,6 +268,12 @@ def learner(policy: type[ActorCriticPolicy], agents: VecEnv, config: "TrainConfi
         device="cpu",
         **more,
     )
+
+
+def progress_bar(total: int, done: int, group: parallel.Group) -> Any:
+    """A bar of decisions, shown by the first process of a group."""
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which stays behind a killed process
+    return tqdm(total=total, initial=done, unit=" decisions", smoothing=0.05, disable=group.rank > 0)
 
 
 def together(policy: ActorCriticPolicy, group: parallel.Group) -> None:

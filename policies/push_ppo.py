@@ -18,7 +18,6 @@ from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from torch import nn
-from tqdm import tqdm
 
 from horseshoe import configuration
 from horseshoe import contract as contracts
@@ -27,7 +26,7 @@ from horseshoe.policies import checkpoint, distill, parallel
 from horseshoe.policies.checkpoint import CHECKPOINT
 from horseshoe.policies.distill import ENV, ActorConfig, make_actor, make_env, pack
 from horseshoe.policies.networks import TokenActor, mlp
-from horseshoe.policies.ppo import learner, together
+from horseshoe.policies.ppo import learner, progress_bar, together
 from horseshoe.policies.vec_env import SharedVecEnv, ends
 
 FILE = "push_ppo.yaml"
@@ -82,6 +81,11 @@ class PushPPOConfig(ActorConfig):
     def batches(self) -> list[tuple[str, int, int]]:
         """Goal set, number of robots and of scenes of every environment."""
         return [(goals, robots, n) for goals, parts in self.scenes.items() for robots, n in parts.items()]
+
+    @property
+    def robots_per_scene(self) -> float:
+        """On average, each of which is an agent: samples of a decision."""
+        return sum(robots * n for _, robots, n in self.batches) / sum(n for _, _, n in self.batches)
 
 
 class PushVecEnv(SharedVecEnv):
@@ -165,20 +169,12 @@ class _Progress(BaseCallback):
         self._bar: Any = None
 
     def _on_training_start(self) -> None:
-        self._bar = tqdm(
-            total=self._config.decisions,
-            initial=self.decisions,
-            unit=" decisions",
-            smoothing=0.05,
-            disable=self._group.rank > 0,
-        )
+        self._bar = progress_bar(self._config.decisions, self.decisions, self._group)
 
     @property
     def decisions(self) -> int:
         """Of all scenes so far."""
-        batches = self._config.batches
-        agents, scenes = sum(robots * n for _, robots, n in batches), sum(n for _, _, n in batches)
-        return self._group.size * (self.num_timesteps // agents) * scenes
+        return round(self._group.size * self.num_timesteps / self._config.robots_per_scene)
 
     def _on_rollout_start(self) -> None:
         self._rollouts += 1  # this one has not begun: here an update has just ended
@@ -317,7 +313,6 @@ def _learn(group: parallel.Group, config: PushPPOConfig, folder: Path, initial: 
         policy.action_net.load_state_dict({k: actor.gain * v for k, v in actor.head.state_dict().items()})
     together(policy, group)
     model.set_logger(configure(str(folder), ["tensorboard"]) if group.rank == 0 else Logger(None, []))
-    per_scene = env.num_envs / sum(n for _, _, n in config.batches)
-    left = round(config.decisions / group.size * per_scene) - model.num_timesteps
+    left = round(config.decisions / group.size * config.robots_per_scene) - model.num_timesteps
     if left > 0:
         model.learn(left, callback=_Progress(config, folder, state, group), reset_num_timesteps=False)
