@@ -116,6 +116,12 @@ def tokens(
     return {name: value.astype(np.float32) for name, value in out.items()}
 
 
+def mirror_signs(neighbours: int, particles: int) -> NDArray[np.float32]:
+    """Signs of all these numbers in a row, shape (numbers,), after a reflection of the scene in the robot's x axis."""
+    robots, body, goal = [1, -1, 1, -1, 1, 1] * neighbours, [1, -1, 1, -1] * particles, [1, -1] * particles
+    return np.array([1, -1, 1, -1, 1, *robots, *body, *goal], dtype=np.float32)
+
+
 class Radio:
     """Messages between robots, each link late by its own fixed number of decisions; the first ones back-fill."""
 

@@ -50,9 +50,12 @@ def _push_row(result: dict[str, Any]) -> str:
 def _write_push_card(folder: Path, contract: contracts.Contract, curve: list[dict[str, float]]) -> None:
     training, seen, last = contract.training, contract.environment, curve[-1]
     minutes, seed = f"{last['seconds'] / 60:.0f} min", training["seed"]
-    taught = training.get("taught", training)
+    stages = [training]  # the last one first
+    while "taught" in stages[-1]:
+        stages.append(stages[-1]["taught"])
+    taught = stages.pop() if "dagger" in stages[-1] else {}
     settings, how = [], "Trained by PPO (SB3) from nothing, no teacher."
-    if "dagger" in taught:
+    if taught:
         how = """Distilled: cloning of rollouts of its teachers, then rounds in which the policy drives and they say what
 they would do (DAgger). The teacher is the law of feedback (`sim/push/steer.py`), where the object must bend with gradients of the planner."""
         rounds = f"{taught['dagger']} rounds of {taught['episodes']} episodes per number of robots"
@@ -66,14 +69,16 @@ they would do (DAgger). The teacher is the law of feedback (`sim/push/steer.py`)
         drawn = {"loss": ("loss of a batch", "0.7"), "error": ("error on rollouts not learnt from", "C0")}
         axis = {"xlabel": "gradient steps", "ylabel": "velocity over top speed"}
     else:
-        if training.get("initial"):
-            how += "\nPPO (SB3) went on from there."
-        scenes = "; ".join(
-            f"{goals}: " + ", ".join(f"{n} with {robots} robots" for robots, n in parts.items())
-            for goals, parts in training["scenes"].items()
-        )
-        settings.append(f"| PPO: scenes side by side | {training['processes']} x ({scenes}) |")
-        settings.append(f"| PPO: discount, rollout | {training['gamma']:g}, {training['n_steps']} decisions |")
+        if taught:
+            how += "\nPPO (SB3) went on from there" + (f", {len(stages)} times." if len(stages) > 1 else ".")
+        for ppo in reversed(stages):
+            scenes = "; ".join(
+                f"{goals}: " + ", ".join(f"{n} with {robots} robots" for robots, n in parts.items())
+                for goals, parts in ppo["scenes"].items()
+            )
+            settings.append(f"| PPO: scenes side by side | {ppo['processes']} x ({scenes}) |")
+            settings.append(f"| PPO: decisions, discount | {ppo['decisions']}, {ppo['gamma']:g} |")
+            settings.append(f"| PPO: noise, step size | {ppo['initial_std']:g}, {ppo['learning_rate']:g}, to 0 |")
         learning = f"""{last["step"]:.0f} decisions of PPO in {minutes} (seed {seed}); exploring policy on all of its scenes: {last["success"]:.0%} success."""
         drawn, axis = {"success": ("exploring policy", "C0")}, {"xlabel": "decisions", "ylabel": "success"}
     rows = "\n".join(settings)

@@ -113,12 +113,6 @@ def pack(tokens: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
     return np.concatenate([part.reshape(part.shape[0] * part.shape[1], -1) for part in parts], axis=1)
 
 
-def mirror_signs(neighbours: int, particles: int) -> NDArray[np.float32]:
-    """Signs of these numbers after a reflection of the scene in the robot's x axis."""
-    robots, body, goal = [1, -1, 1, -1, 1, 1] * neighbours, [1, -1, 1, -1] * particles, [1, -1] * particles
-    return np.array([1, -1, 1, -1, 1, *robots, *body, *goal], dtype=np.float32)
-
-
 class Demonstrations:
     """Rollouts in memory, by number of robots; every 20th is kept for validation."""
 
@@ -173,7 +167,7 @@ class Demonstrations:
         done = seeing.to_own(group["actions"][rows].astype(float), seeing.headings(robots, body.mean(1)))
         x, y = pack(seen), done.reshape(-1, 2).astype(np.float32)
         flip = rng.random(len(x)) < 0.5
-        x[flip] *= mirror_signs(config.neighbours, config.particles)
+        x[flip] *= seeing.mirror_signs(config.neighbours, config.particles)
         y[flip, 1] *= -1.0
         return x, y
 

@@ -194,6 +194,9 @@ class ActorCritic(nn.Module):
 class TokenActor(nn.Module):
     """Velocity of a pushing robot from the tokens it sees (`horseshoe.tokens`).
 
+    It answers to what it sees and to its mirror image, and does the mean of both: so a mirrored scene gets the mirrored
+    velocity, and half of the accidents of learning cancel out. Learning itself asks once (`act`).
+
     Args:
         architecture: one of `ARCHITECTURES`; the MLP sees the same numbers in a row.
         neighbours: tokens of other robots.
@@ -203,6 +206,8 @@ class TokenActor(nn.Module):
         layers: attention layers.
         gain: factor on the velocities of `forward`.
     """
+
+    signs: torch.Tensor
 
     def __init__(
         self,
@@ -231,6 +236,8 @@ class TokenActor(nn.Module):
         else:
             trunk = mlp([goals + seen.GOAL * particles, 256, 256, 128])
         self.trunk, self.head = trunk, nn.Linear(128, 2)
+        signs = torch.from_numpy(seen.mirror_signs(neighbours, particles))
+        self.register_buffer("signs", torch.stack([torch.ones_like(signs), signs]), persistent=False)
 
     def act(self, x: torch.Tensor) -> torch.Tensor:
         """Velocities over the top speed, (n, 2), without gain and limit, of all numbers in a row, (n, numbers)."""
@@ -239,4 +246,5 @@ class TokenActor(nn.Module):
     def forward(self, own: torch.Tensor, robots: torch.Tensor, body: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         """Actions in [-1, 1], (n, 2), of tokens (n, 5), (n, neighbours, 6), (n, particles, 4), (n, particles, 2)."""
         x = torch.cat([own, robots.flatten(1), body.flatten(1), goal.flatten(1)], dim=1)
-        return torch.clamp(self.gain * self.act(x), -1.0, 1.0)
+        both = self.act((x[:, None] * self.signs).flatten(0, 1)).unflatten(0, (-1, 2))  # as it is, and mirrored
+        return (torch.clamp(self.gain * both, -1.0, 1.0) * self.signs[:, :2]).mean(1)

@@ -267,17 +267,19 @@ def _make_envs(config: PushPPOConfig) -> list[Any]:
 
 
 def _read_initial(config: PushPPOConfig, initial: Path) -> tuple[TokenActor, dict[str, Any]]:
-    """A policy to go on from, and the settings with which it was trained."""
+    """A policy to go on from, and the settings with which it was trained, those of the one before it among them."""
     folder = initial.parent
     if initial.name != CHECKPOINT:
         raise HorseshoeError(f"{initial}: is no {CHECKPOINT} of a run folder")
-    theirs, actor, _ = distill.load(folder) if (folder / distill.FILE).exists() else load(folder)
+    theirs, actor, state = distill.load(folder) if (folder / distill.FILE).exists() else load(folder)
     for name in ("architecture", "width", "heads", "layers", "neighbours", "particles"):
         if getattr(theirs, name) != getattr(config, name):
             raise HorseshoeError(f"{name}: {initial} has {getattr(theirs, name)}, not {getattr(config, name)}")
     settings = configuration.dump(theirs)
     if isinstance(theirs, distill.DistillConfig):
         settings["dataset"] = Path(theirs.dataset).name
+    if "taught" in state:
+        settings["taught"] = state["taught"]
     return actor, settings
 
 

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -20,8 +20,14 @@ CONFIGURE, ACTIVATE, DEACTIVATE = (
     Transition.TRANSITION_DEACTIVATE,
 )
 VERBS = {CONFIGURE: "configure", ACTIVATE: "activate", DEACTIVATE: "deactivate"}
+REACHED = {
+    CONFIGURE: State.PRIMARY_STATE_INACTIVE,
+    ACTIVATE: State.PRIMARY_STATE_ACTIVE,
+    DEACTIVATE: State.PRIMARY_STATE_INACTIVE,
+}
 DONE, FAULT, REFUSED = 0, 1, 2  # exit codes
 ACQUAINTANCE = 0.3  # [s] that a node just found gets to find us: an answer to somebody unknown is lost
+LATE = 2.0  # [s] after which an answer may be lost all the same, and the node is asked for its state
 
 
 class BaseOperator(Node):
@@ -77,8 +83,20 @@ class BaseOperator(Node):
             self.exit_code = code
 
     def _change(self, node: str, transition: int) -> None:
-        request = ChangeState.Request(transition=Transition(id=transition))
-        if not self._answer(f"{node}/change_state", ChangeState, request).success:
+        service = f"{node}/change_state"
+        answer = self._ask(service, ChangeState, ChangeState.Request(transition=Transition(id=transition)))
+        state: Any = None
+        due = time.monotonic() + LATE
+
+        def changed() -> bool:
+            nonlocal state, due
+            if time.monotonic() > due:
+                state, due = self._ask(f"{node}/get_state", GetState, GetState.Request()), time.monotonic() + LATE
+            reached = state is not None and state.done() and state.result().current_state.id == REACHED[transition]
+            return bool(reached or answer.done())
+
+        self._until(changed, self._patience, f"an answer of {service}")
+        if answer.done() and not answer.result().success:
             self._sleep(0.3)  # for the reason to arrive
             said = self._states.get(node.split("/")[1], "")
             raise _Refused(f"{node} does not {VERBS[transition]}; {said or 'its log says why'}")
@@ -89,6 +107,11 @@ class BaseOperator(Node):
             raise HorseshoeError(f"{service}: {answer.message}")
 
     def _answer(self, service: str, kind: Any, request: Any) -> Any:
+        future = self._ask(service, kind, request)
+        self._until(future.done, self._patience, f"an answer of {service}")
+        return future.result()
+
+    def _ask(self, service: str, kind: Any, request: Any) -> Any:
         client = self._callers.setdefault(service, None) or self.create_client(kind, service)
         self._callers[service] = client
         self._until(client.service_is_ready, self._patience, service)
@@ -96,9 +119,7 @@ class BaseOperator(Node):
         if node not in self._known:
             self._sleep(ACQUAINTANCE)
             self._known.add(node)
-        future = client.call_async(request)
-        self._until(future.done, self._patience, f"an answer of {service}")
-        return future.result()
+        return client.call_async(request)
 
     def _until(self, condition: Callable[[], bool], patience: float | None, what: str) -> None:
         end = time.monotonic() + (patience or 1e9)

@@ -19,7 +19,8 @@ Array = NDArray[np.float64]
 Observation = dict[str, NDArray[np.float32]]
 
 # Reward terms x scales; `info["metrics"]` carries the same names.
-SCALES = {"match": 1.0, "overlap": 5.0, "contact": 0.05}
+SCALES = {"match": 1.0, "overlap": 5.0, "solved": 2.0, "contact": 0.05, "rest": 0.02}
+SOLVED_WIDTH = 0.05  # of the step in "solved", of incremental IoU
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Disturbance:
 
 class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
     """Batched scenes. Observation: see `tokens.tokens`. Action: velocity of each robot in its own frame over the top
-    speed, shape (num_envs, robots, 2). The reward is the team's; `info["robot_reward"]` adds each robot's contact term.
+    speed, shape (num_envs, robots, 2). The reward is the team's; `info["robot_reward"]` has, of the terms "contact" and
+    "rest", each robot's own.
 
     Scene k of a run with seed s is the k-th of that seed's sequence, so equal seeds meet equal scenes.
     A scene that ends is replaced in the same step; `info["final_info"]` has what it ended with.
@@ -116,7 +118,7 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
         self._goal = np.zeros((n, scenes.PARTICLES, 2))
         self._areas = np.zeros(n)
         self._before, self._wanted = np.zeros((n, cells, cells)), np.zeros((n, cells, cells))
-        self._potential = {name: np.zeros(n) for name in ("match", "overlap")}
+        self._potential = {name: np.zeros(n) for name in ("match", "overlap", "solved")}
         self._death, self._dead = np.zeros(n, dtype=int), np.zeros((n, robots), dtype=bool)
         self._current, self._drift = np.zeros((n, 2)), np.zeros((n, 2))
 
@@ -291,14 +293,18 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
         new = self._potentials()
         metrics = {name: new[name] - self._potential[name] for name in new}
         gaps = np.linalg.norm(self.robot_positions[:, :, None] - self.particles[:, None, ::4], axis=-1).min(-1)
-        contact = -np.maximum(gaps - self.config.robot_radius - self.config.dx, 0.0) / seeing.SCALE
-        metrics["contact"] = contact.mean(-1)
+        own = {  # of each robot; the team has the mean
+            "contact": -np.maximum(gaps - self.config.robot_radius - self.config.dx, 0.0) / seeing.SCALE,
+            "rest": -new["solved"][:, None] * (self._sent() ** 2).sum(-1),
+        }
+        robot_reward = np.sum([SCALES[name] * value for name, value in metrics.items()], axis=0)[:, None]
+        robot_reward = robot_reward + np.sum([SCALES[name] * value for name, value in own.items()], axis=0)
+        metrics |= {name: value.mean(-1) for name, value in own.items()}
+        reward = robot_reward.mean(-1)
         self._potential = new
-        reward = np.sum([SCALES[name] * value for name, value in metrics.items()], axis=0)
-        robot_reward = (reward - SCALES["contact"] * metrics["contact"])[:, None] + SCALES["contact"] * contact
         exploded = self._world.exploded
         truncated = (self._step_count >= self.max_steps) & ~exploded
-        score = np.where(exploded, 0.0, self.incremental_iou())
+        score = np.where(exploded, 0.0, new["overlap"])
         info: dict[str, Any] = {
             "metrics": metrics,
             "robot_reward": robot_reward,
@@ -341,7 +347,9 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
     def _potentials(self) -> dict[str, Array]:
         """What the reward terms are differences of."""
         match = -np.linalg.norm(self.particles - self._goal, axis=-1).mean(-1) / seeing.SCALE
-        return {"match": match, "overlap": self.incremental_iou()}
+        overlap = self.incremental_iou()
+        solved = 1.0 / (1.0 + np.exp(-(overlap - shapes.SUCCESS) / SOLVED_WIDTH))
+        return {"match": match, "overlap": overlap, "solved": solved}
 
     def _observe(self) -> Observation:
         moving = np.where((self._step_count > 0)[:, None, None], self._sent(), 0.0)

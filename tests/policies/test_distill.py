@@ -127,7 +127,7 @@ def test_a_mirrored_scene_is_seen_with_the_signs_of_a_mirror() -> None:
             )
         )
 
-    np.testing.assert_allclose(see(-1.0), see(1.0) * distill.mirror_signs(3, 4), atol=1e-6)
+    np.testing.assert_allclose(see(-1.0), see(1.0) * seeing.mirror_signs(3, 4), atol=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -150,6 +150,17 @@ def test_attention_sees_neighbours_and_points_as_sets(dataset: Path) -> None:
     torch.testing.assert_close(actor(own, robots, body, goal), other, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_mirrored_scene_gets_the_mirrored_velocity(dataset: Path, architecture: str) -> None:
+    actor = distill.make_actor(tiny(dataset, architecture=architecture), gain=3.0)
+    tokens = torch.randn(5, 5), torch.randn(5, 3, 6), torch.randn(5, 4, 4), torch.randn(5, 4, 2)
+    signs = torch.from_numpy(seeing.mirror_signs(3, 4)).split([t[0].numel() for t in tokens])
+    mirrored = [t * sign.reshape(t.shape[1:]) for t, sign in zip(tokens, signs, strict=True)]
+    action = actor(*tokens)
+    torch.testing.assert_close(actor(*mirrored), action * torch.tensor([1.0, -1.0]), rtol=0, atol=1e-6)
+    assert action[:, 1].abs().min() > 1e-3
+
+
 def test_a_run_may_be_given_more_rounds(dataset: Path, distilled: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(distilled, tmp_path / "run"))
     distill.distill(tiny(dataset, dagger=2), run)
@@ -165,12 +176,14 @@ def test_the_gain_of_a_finished_run_may_change_and_its_policy_asks_for_as_much_m
 ) -> None:
     run = Path(shutil.copytree(distilled, tmp_path / "run"))
     tokens = torch.randn(5, 5), torch.randn(5, 3, 6), torch.randn(5, 4, 4), torch.randn(5, 4, 2)
+    x, turned = torch.cat([t.flatten(1) for t in tokens], 1), torch.tensor([1.0, -1.0])
     before = distill.load(run)[1]
     distill.distill(tiny(dataset, gain=0.1), run)
     _, actor, state = distill.load(run)
-    slow = actor(*tokens) / 0.1  # far from the limit
-    torch.testing.assert_close(actor.act(torch.cat([t.flatten(1) for t in tokens], 1)), slow, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(before(*tokens), (before.gain * slow).clamp(-1.0, 1.0), rtol=1e-4, atol=1e-5)
+    ways = actor.act(x), actor.act(x * torch.from_numpy(seeing.mirror_signs(3, 4))) * turned
+    for policy, gain in ((actor, 0.1), (before, before.gain)):
+        answers = [(gain * way).clamp(-1.0, 1.0) for way in ways]
+        torch.testing.assert_close(policy(*tokens), (answers[0] + answers[1]) / 2, rtol=1e-4, atol=1e-5)
     assert state["step"] == 2 * tiny(dataset).steps
 
 

@@ -127,7 +127,7 @@ def test_a_training_goes_on_from_a_distilled_policy_whose_critic_learns_first(di
     assert not torch.equal(other.head.weight, same.head.weight), "and then the actor"
 
 
-def test_the_card_of_such_a_policy_tells_of_both_trainings(distilled: Path, tmp_path: Path) -> None:
+def test_the_card_of_such_a_policy_tells_of_all_its_trainings(distilled: Path, tmp_path: Path) -> None:
     given = ["--from", str(distilled / push_ppo.CHECKPOINT), "--run", str(tmp_path / "run")]
     file = tmp_path / "further.yaml"
     configuration.save_yaml(of_distilled(distilled), file)
@@ -136,7 +136,14 @@ def test_the_card_of_such_a_policy_tells_of_both_trainings(distilled: Path, tmp_
         assert result.exit_code == 0, result.output
     card = (tmp_path / "policy" / "card.md").read_text()
     assert "Distilled: cloning" in card
-    assert "PPO (SB3) went on from there" in card
+    assert "PPO (SB3) went on from there." in card
+    again = ["--from", str(tmp_path / "run" / push_ppo.CHECKPOINT), "--run", str(tmp_path / "again")]
+    for command in (["train", str(file), *again], ["export", str(tmp_path / "again"), str(tmp_path / "policy")]):
+        assert CliRunner().invoke(cli.main, command).exit_code == 0
+    card = (tmp_path / "policy" / "card.md").read_text()
+    assert "Distilled: cloning" in card
+    assert "PPO (SB3) went on from there, 2 times." in card
+    assert card.count("| PPO: scenes side by side |") == 2
 
 
 def test_a_policy_with_another_network_is_refused_by_its_difference(distilled: Path, tmp_path: Path) -> None:

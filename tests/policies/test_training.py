@@ -282,7 +282,7 @@ def test_the_command_line_refuses_an_unknown_task_and_writes_nothing(tmp_path: P
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "task 'w_shape' is unknown; choose from connect, push, push_further, u_shape" in done.stderr
+    assert "task 'w_shape' is unknown; choose from connect, push, push_finer, push_further, u_shape" in done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -18,6 +18,20 @@ def test_observations_are_tokens_within_their_space_and_finite():
     assert info["robot_reward"].mean(1) == pytest.approx(reward)
 
 
+def test_reaching_the_goal_pays_once_and_moving_about_there_costs():
+    env = CoopPushVectorEnv(1, robots=4, goals="near")
+    env.reset(seed=0)
+    solved = 0.0
+    for _ in range(60):
+        info = env.step(env.to_own_frames(env.steer(0)[None]))[4]
+        solved += info["metrics"]["solved"][0]
+    assert info["incremental_iou"][0] > 0.95
+    assert solved == pytest.approx(1.0, abs=0.05)
+    assert env.step(np.zeros((1, 4, 2)))[4]["metrics"]["rest"] == 0.0
+    sideways = np.full((1, 4, 2), [0.0, 0.5])
+    assert env.step(sideways)[4]["metrics"]["rest"] == pytest.approx(-0.25, abs=0.02)
+
+
 def test_the_same_seed_gives_the_same_episode_and_another_seed_another():
     def run(seed: int) -> np.ndarray:
         env = CoopPushVectorEnv(2, robots=3, goals="near")
