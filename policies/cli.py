@@ -53,6 +53,7 @@ def train(
       horseshoe train u_shape --processes 16
       horseshoe train push --architecture mlp
       horseshoe train push_further --from runs/push/checkpoint.safetensors --processes 2
+      horseshoe train push_finer --from runs/push_further/checkpoint.safetensors --processes 2
       horseshoe train my_task.yaml --run runs/mine
       tensorboard --logdir runs
     """

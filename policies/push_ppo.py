@@ -44,7 +44,7 @@ class PushPPOConfig(ActorConfig):
         processes: processes that each train on scenes of their own and average their gradients.
         n_steps: decisions of a rollout.
         decisions: of all scenes of all processes together to train for.
-        warm_up: rollouts at first from which only the critic learns, which knows nothing of a policy to go on from.
+        warm_up: rollouts at first from which only the critic learns, which knows nothing of a distilled policy.
         gamma: discount a decision.
         gae_lambda: of the advantages.
         epochs: per rollout.
@@ -100,25 +100,29 @@ class PushVecEnv(SharedVecEnv):
         self.envs = envs
         self._sizes = [env.num_envs * env.robots for env in envs]
         self._starts = [first + k for k in range(len(envs))]
+        self._whole = [np.zeros(env.num_envs, dtype=bool) for env in envs]  # the first episodes are not
         width = pack(envs[0].reset(seed=self._starts[0])[0]).shape[1]
         space = gym.spaces.Box(-np.inf, np.inf, (width,), np.float32)
         super().__init__(envs[0], sum(self._sizes), space, gym.spaces.Box(-1.0, 1.0, (2,), np.float32))
-        self.ends: list[bool] = []  # successes of the episodes that ended since the last look
+        self.ends: list[bool] = []  # successes of the whole episodes that ended since the last look
 
     def reset(self) -> NDArray[np.float32]:
         """Start all scenes."""
-        parts = [pack(env.reset(seed=seed)[0]) for env, seed in zip(self.envs, self._starts, strict=True)]
-        return np.concatenate(parts)
+        spread = {"spread": True}
+        starts = zip(self.envs, self._starts, strict=True)
+        return np.concatenate([pack(env.reset(seed=seed, options=spread)[0]) for env, seed in starts])
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step every scene."""
         seen, rewards, dones = [], [], []
         infos: list[dict[str, Any]] = []
-        for env, actions in zip(self.envs, np.split(self._actions, np.cumsum(self._sizes)[:-1]), strict=True):
+        acting = np.split(self._actions, np.cumsum(self._sizes)[:-1])
+        for env, whole, actions in zip(self.envs, self._whole, acting, strict=True):
             observation, _, terminated, truncated, info = env.step(actions.reshape(env.num_envs, env.robots, 2))
             done = terminated | truncated
             if done.any():
-                self.ends += info["success"][done].tolist()
+                self.ends += info["success"][done & whole].tolist()
+                whole |= done
                 infos += ends(done, truncated, pack(info["final_obs"]))
             else:
                 infos += [{}] * (env.num_envs * env.robots)
@@ -215,6 +219,10 @@ class _Progress(BaseCallback):
         self.keep()
 
 
+def _load(part: nn.Module, file: Path, prefix: str) -> None:
+    part.load_state_dict({k: torch.from_numpy(v) for k, v in checkpoint.read_arrays(file, prefix).items()})
+
+
 def load(folder: Path) -> tuple[PushPPOConfig, TokenActor, dict[str, Any]]:
     """Read a run folder: settings, the actor alone, state.
 
@@ -226,9 +234,8 @@ def load(folder: Path) -> tuple[PushPPOConfig, TokenActor, dict[str, Any]]:
         raise HorseshoeError(f"{file}: no such checkpoint; `horseshoe train push` writes it")
     config = configuration.load(PushPPOConfig, folder / FILE)
     actor = make_actor(config)
-    for part, prefix in ((actor.trunk, "policy.mlp_extractor.actor."), (actor.head, "policy.action_net.")):
-        weights = checkpoint.read_arrays(file, prefix)
-        part.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
+    _load(actor.trunk, file, "policy.mlp_extractor.actor.")
+    _load(actor.head, file, "policy.action_net.")
     return config, actor, checkpoint.read_state(file)
 
 
@@ -313,6 +320,9 @@ def _learn(group: parallel.Group, config: PushPPOConfig, folder: Path, initial: 
         actor, state["taught"] = _read_initial(config, initial)
         policy.mlp_extractor.actor.load_state_dict(actor.trunk.state_dict())
         policy.action_net.load_state_dict({k: actor.gain * v for k, v in actor.head.state_dict().items()})
+        if (initial.parent / FILE).exists():  # it has a critic too
+            _load(policy.mlp_extractor.critic, initial, "policy.mlp_extractor.critic.")
+            _load(policy.value_net, initial, "policy.value_net.")
     together(policy, group)
     model.set_logger(configure(str(folder), ["tensorboard"]) if group.rank == 0 else Logger(None, []))
     left = round(config.decisions / group.size * config.robots_per_scene) - model.num_timesteps

@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 Observation = dict[str, NDArray[np.float32]]
 
 # Reward terms x scales; `info["metrics"]` carries the same names.
-SCALES = {"match": 1.0, "overlap": 5.0, "solved": 2.0, "contact": 0.05, "rest": 0.02}
+SCALES = {"match": 1.0, "overlap": 5.0, "solved": 1.0, "contact": 0.05}
 SOLVED_WIDTH = 0.05  # of the step in "solved", of incremental IoU
 
 
@@ -53,8 +53,7 @@ class Disturbance:
 
 class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
     """Batched scenes. Observation: see `tokens.tokens`. Action: velocity of each robot in its own frame over the top
-    speed, shape (num_envs, robots, 2). The reward is the team's; `info["robot_reward"]` has, of the terms "contact" and
-    "rest", each robot's own.
+    speed, shape (num_envs, robots, 2). The reward is the team's; `info["robot_reward"]` adds each robot's contact term.
 
     Scene k of a run with seed s is the k-th of that seed's sequence, so equal seeds meet equal scenes.
     A scene that ends is replaced in the same step; `info["final_info"]` has what it ended with.
@@ -235,13 +234,16 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
 
         Args:
             seed: of the sequence of scenes.
-            options: {"scenes": [...]} to meet given `scenes.Scene`s instead.
+            options: {"scenes": [...]} to meet given `scenes.Scene`s instead; {"spread": True} to end the first episodes
+                early, one here and one there, so that what is seen together are not all beginnings or all ends.
         """
         if seed is not None or self._np_random is None:
             super().reset(seed=seed)
             self._first, self._drawn = 0 if seed is None else seed, 0
         given = (options or {}).get("scenes")
         self._begin(np.arange(self.num_envs), given)
+        if (options or {}).get("spread"):
+            self._step_count = self.np_random.integers(0, self.max_steps, self.num_envs)
         return self._observe(), {"metrics": {}, "incremental_iou": np.zeros(self.num_envs)}
 
     def _draw(self) -> scenes.Scene:
@@ -293,15 +295,11 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
         new = self._potentials()
         metrics = {name: new[name] - self._potential[name] for name in new}
         gaps = np.linalg.norm(self.robot_positions[:, :, None] - self.particles[:, None, ::4], axis=-1).min(-1)
-        own = {  # of each robot; the team has the mean
-            "contact": -np.maximum(gaps - self.config.robot_radius - self.config.dx, 0.0) / seeing.SCALE,
-            "rest": -new["solved"][:, None] * (self._sent() ** 2).sum(-1),
-        }
-        robot_reward = np.sum([SCALES[name] * value for name, value in metrics.items()], axis=0)[:, None]
-        robot_reward = robot_reward + np.sum([SCALES[name] * value for name, value in own.items()], axis=0)
-        metrics |= {name: value.mean(-1) for name, value in own.items()}
-        reward = robot_reward.mean(-1)
+        contact = -np.maximum(gaps - self.config.robot_radius - self.config.dx, 0.0) / seeing.SCALE
+        metrics["contact"] = contact.mean(-1)
         self._potential = new
+        reward = np.sum([SCALES[name] * value for name, value in metrics.items()], axis=0)
+        robot_reward = (reward - SCALES["contact"] * metrics["contact"])[:, None] + SCALES["contact"] * contact
         exploded = self._world.exploded
         truncated = (self._step_count >= self.max_steps) & ~exploded
         score = np.where(exploded, 0.0, new["overlap"])

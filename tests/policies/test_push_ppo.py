@@ -127,6 +127,16 @@ def test_a_training_goes_on_from_a_distilled_policy_whose_critic_learns_first(di
     assert not torch.equal(other.head.weight, same.head.weight), "and then the actor"
 
 
+def test_a_training_that_goes_on_from_another_takes_over_its_critic_too(distilled: Path, tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    push_ppo.train(of_distilled(distilled), before, distilled / push_ppo.CHECKPOINT)
+    push_ppo.train(of_distilled(distilled, learning_rate=1e-7), after, before / push_ppo.CHECKPOINT)
+    old, new = load_file(before / push_ppo.CHECKPOINT), load_file(after / push_ppo.CHECKPOINT)
+    assert any("critic" in name for name in old)
+    for name in (name for name in old if name.startswith("policy.")):
+        np.testing.assert_allclose(new[name], old[name], atol=1e-4, err_msg=name)
+
+
 def test_the_card_of_such_a_policy_tells_of_all_its_trainings(distilled: Path, tmp_path: Path) -> None:
     given = ["--from", str(distilled / push_ppo.CHECKPOINT), "--run", str(tmp_path / "run")]
     file = tmp_path / "further.yaml"
