@@ -1,5 +1,6 @@
 """What all nodes share: how they run and end, their parameters, qualities of service and conversions of messages."""
 
+import faulthandler
 import signal
 import sys
 import time
@@ -40,6 +41,7 @@ EVENT = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 STOP_PATIENCE = Duration(seconds=1)  # for everybody to have heard a stop
+FAREWELL = 10.0  # [s] that a closed node may take to leave ROS
 WORLD = "world"  # frame of everything that is not a joint (REP-103; config/cell.yaml says where it is)
 ARMS = ("left", "right")
 GOING = ("moving home", "pulling back")  # what an arm says while the controller's planner moves it
@@ -139,10 +141,14 @@ def run(make: Callable[[], Any], args: list[str] | None = None, prompt: bool = F
         for each in reversed(nodes):
             if hasattr(each, "close"):
                 each.close()
+        # All is said and written. What is left may wait for ever: Fast DDS was seen to hang where it deletes a writer.
+        faulthandler.dump_traceback_later(FAREWELL, exit=True)
+        for each in reversed(nodes):
             executor.remove_node(each)
             each.destroy_node()
         executor.shutdown()
         rclpy.try_shutdown()
+        faulthandler.cancel_dump_traceback_later()
 
 
 def parameter(node: Node, name: str, default: T, description: str, low: float = 0.0, high: float = 0.0) -> T:

@@ -1,5 +1,7 @@
-"""What operators share, with real rclpy: answers that are lost on the way."""
+"""What operators and all nodes share, with real rclpy: answers that are lost on the way, farewells that never end."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -85,3 +87,22 @@ def test_a_node_whose_answer_is_lost_is_asked_for_its_state(
     obeyed = len(node.asked) == 2
     assert operator.exit_code == (DONE if obeyed else FAULT)
     assert node.asked == ([CONFIGURE, ACTIVATE] if obeyed else [CONFIGURE])  # and is not asked to do it twice
+
+
+def test_a_node_that_is_closed_ends_even_if_it_cannot_leave_ros() -> None:
+    code = """
+import sys, time
+from horseshoe.ros_ws import base_node
+base_node.FAREWELL = 0.5
+class Hanging(base_node.Node):
+    exit_code = 0
+    def close(self):
+        print("closed", flush=True)
+    def destroy_node(self):
+        time.sleep(1000)
+sys.exit(base_node.run(lambda: Hanging("hanging")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "closed\n"
+    assert done.returncode == 1
+    assert "destroy_node" in done.stderr
