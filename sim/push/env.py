@@ -220,10 +220,11 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
         """Turn arena velocities (such as a plan's) into actions; both (num_envs, robots, 2)."""
         return seeing.to_own(velocities, seeing.headings(self.robot_positions, self.particles.mean(1)))
 
-    def incremental_iou(self) -> Array:
-        """Score of every scene now, shape (num_envs,)."""
-        now = np.stack([shapes.occupancy(x, a, self.config) for x, a in zip(self.particles, self._areas, strict=True)])
-        return shapes.incremental_iou(now, self._before, self._wanted)
+    def incremental_iou(self, index: Any = slice(None)) -> Array:
+        """Score of every scene now, or of those in `index`, shape (scenes,)."""
+        bodies = zip(self.particles[index], self._areas[index], strict=True)
+        now = np.stack([shapes.occupancy(body, area, self.config) for body, area in bodies])
+        return shapes.incremental_iou(now, self._before[index], self._wanted[index])
 
     # --- episodes ----------------------------------------------------------------------------------------------------
 
@@ -275,8 +276,8 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
         self._step_count[index] = 0
         self._death[index] = rng.integers(self.max_steps // 10, max(2, 2 * self.max_steps // 5), len(index))
         self._dead[index] = False
-        for name, value in self._potentials().items():
-            self._potential[name][index] = value[index]
+        for name, value in self._potentials(index).items():
+            self._potential[name][index] = value
 
     def step(
         self, actions: Any
@@ -342,10 +343,10 @@ class CoopPushVectorEnv(gymnasium.vector.VectorEnv):
     def _sent(self) -> Array:
         return np.asarray(self._world.sent.numpy()[0], dtype=np.float64) / self.config.robot_speed
 
-    def _potentials(self) -> dict[str, Array]:
-        """What the reward terms are differences of."""
-        match = -np.linalg.norm(self.particles - self._goal, axis=-1).mean(-1) / seeing.SCALE
-        overlap = self.incremental_iou()
+    def _potentials(self, index: Any = slice(None)) -> dict[str, Array]:
+        """What the reward terms are differences of, in all scenes or those in `index`."""
+        match = -np.linalg.norm(self.particles[index] - self._goal[index], axis=-1).mean(-1) / seeing.SCALE
+        overlap = self.incremental_iou(index)
         solved = 1.0 / (1.0 + np.exp(-(overlap - shapes.SUCCESS) / SOLVED_WIDTH))
         return {"match": match, "overlap": overlap, "solved": solved}
 
