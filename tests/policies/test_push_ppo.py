@@ -70,12 +70,12 @@ def test_it_is_exported_in_the_form_of_the_distilled_policy_and_pushes(run: Path
     assert (tmp_path / "curve.png").exists()
     policy = TokenPolicy(tmp_path)
     assert policy.contract.training["decisions"] == 480
-    assert json.loads((tmp_path / "curve.json").read_text())[-1]["step"] <= 480
+    assert len(json.loads((tmp_path / "curve.json").read_text())) == 2
     assert len(evaluate(policy, episodes=1, robots=4, goals="near").outcomes) == 1
 
 
 def test_a_training_goes_on_where_it_ended_and_not_with_other_settings(run: Path) -> None:
-    before, curve = load_file(run / push_ppo.CHECKPOINT), push_ppo.load(run)[2]["curve"]
+    before = load_file(run / push_ppo.CHECKPOINT)
     push_ppo.train(TINY, run)  # it is over
     for name, value in load_file(run / push_ppo.CHECKPOINT).items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
@@ -84,8 +84,7 @@ def test_a_training_goes_on_where_it_ended_and_not_with_other_settings(run: Path
     push_ppo.train(replace(TINY, decisions=960), run)
     _, actor, state = push_ppo.load(run)
     assert state["timesteps"] == 960 // 2 * 5
-    assert state["curve"][: len(curve)] == curve
-    assert state["curve"][-1]["step"] > 480
+    assert [point["step"] for point in state["curve"]] == [360, 480, 840, 960]
     assert state["begun"] == 2, "in scenes that the first part did not meet"
     assert not torch.equal(actor.head.weight, torch.from_numpy(before["policy.action_net.weight"]))
 
